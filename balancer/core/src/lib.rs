@@ -1,0 +1,2 @@
+//! The Dynamic Memory policy as a pure state machine.
+#![cfg_attr(not(test), no_std)]

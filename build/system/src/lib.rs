@@ -1,0 +1,1 @@
+//! The system description: parsed, checked, explained.

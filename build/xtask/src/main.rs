@@ -1,0 +1,2 @@
+//! The front door: image, run, test, bench, doctor.
+fn main() {}

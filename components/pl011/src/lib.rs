@@ -1,0 +1,2 @@
+//! A PL011 UART driver.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,85 @@
+//! What a component is told when it starts: the content of its startup page.
+
+use crate::balancer::Settings;
+use crate::bundle::Packing;
+use crate::system::COMMAND_LINE_BYTES;
+use crate::units::{GuestId, MAX_GUESTS, Name, Pieces};
+use serde::{Deserialize, Serialize};
+
+/// The startup page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Startup {
+    /// The component's name.
+    pub name: Name,
+    /// Number of the component in log frames.
+    pub log_id: u8,
+    /// What is its own.
+    pub role: Role,
+}
+
+/// What differs per component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// The memory server.
+    MemoryServer {
+        /// Pieces whose untyped capabilities sit in the pool CNode, slots `0..total`.
+        total: Pieces,
+    },
+    /// The balancer.
+    Balancer {
+        /// Kept out of the targets.
+        reserve: Pieces,
+        /// All pieces.
+        total: Pieces,
+    },
+    /// The timer.
+    Timer,
+    /// The serial / management server.
+    Console {
+        /// Names of the guests in the description.
+        guests: heapless::Vec<Name, MAX_GUESTS>,
+    },
+    /// A guest's VMM.
+    Vmm(Vmm),
+}
+
+/// A file in the store that a VMM sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreFile {
+    /// Its address in the VMM's address space.
+    pub vaddr: u64,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+    /// Bytes once unpacked.
+    pub bytes: u64,
+    /// How it is stored.
+    pub packing: Packing,
+}
+
+/// The virtual interrupt controller of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gic {
+    /// GICv2: the GICV frame is mapped for the guest.
+    V2,
+    /// GICv3: system-register CPU interface.
+    V3,
+}
+
+/// A VMM's startup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vmm {
+    /// Its guest.
+    pub guest: GuestId,
+    /// The guest's settings.
+    pub settings: Settings,
+    /// The guest's kernel.
+    pub kernel: StoreFile,
+    /// The guest's initrd.
+    pub initrd: Option<StoreFile>,
+    /// Its command line.
+    pub command_line: heapless::String<COMMAND_LINE_BYTES>,
+    /// The machine's interrupt controller.
+    pub gic: Gic,
+    /// Bytes of the guest's hot-plug region for which page tables exist.
+    pub hotplug_bytes: u64,
+}

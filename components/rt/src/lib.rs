@@ -1,0 +1,2 @@
+//! The runtime of a component: entry, threads, panics, log.
+#![cfg_attr(not(test), no_std)]

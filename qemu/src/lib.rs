@@ -1,0 +1,1 @@
+//! The QEMU machines and how they are started, driven and observed.
