@@ -1,2 +1,23 @@
-//! The logic of the Ballast microkernel, apart from any architecture.
+//! The logic of the Ballast microkernel: capabilities, objects, IPC, scheduling, address spaces.
+//!
+//! Nothing here knows how an instruction is spelled: what the machine does is behind [`arch::Arch`], so the same code
+//! runs at EL2 and on the development host under property tests and Miri.
+//!
+//! # Invariants
+//! 1. Every kernel object lives in memory that user level retyped for it (or that boot set aside) and is reached only
+//!    through [`mem::Ref`]; a `Ref<T>` exists only while a capability to the object, or a link from another live object,
+//!    does. Finalisation removes both before the memory can be retyped.
+//! 2. Objects consist of [`core::cell::Cell`]s: there is one kernel thread of control, and no Rust reference to the inside of an
+//!    object outlives an expression that could change it.
+//! 3. Decode first, then invoke: an operation that fails has changed nothing. Long operations are split at preemption
+//!    points and continue where they stopped when the system call is made again.
+//! 4. The kernel neither allocates nor recurses, and no input reaches a panic.
 #![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+
+pub mod arch;
+pub mod cap;
+pub mod error;
+pub mod kernel;
+pub mod mem;
+pub mod object;

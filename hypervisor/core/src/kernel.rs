@@ -1,0 +1,33 @@
+//! The kernel's own state, apart from the objects.
+
+use crate::arch::Arch;
+use crate::mem::Ref;
+use crate::object::Tcb;
+use core::cell::Cell;
+
+/// Work units between two looks at pending interrupts (seL4's CONFIG_MAX_NUM_WORK_UNITS_PER_PREEMPTION).
+pub const WORK_UNITS_PER_PREEMPTION: u32 = 100;
+
+/// The kernel of one core. All fields are cells: methods take `&self`.
+pub struct Kernel<A: Arch> {
+    /// The machine.
+    pub arch: A,
+    /// The thread that runs (or the idle thread).
+    pub current: Cell<Option<Ref<Tcb>>>,
+    /// Work units since the last look at pending interrupts.
+    pub work_units: Cell<u32>,
+}
+
+impl<A: Arch> Kernel<A> {
+    /// Counts one unit of a long operation; true when it is time to stop because an interrupt waits.
+    #[inline]
+    pub fn preemption_point(&self) -> bool {
+        let done = self.work_units.get().wrapping_add(1);
+        if done < WORK_UNITS_PER_PREEMPTION {
+            self.work_units.set(done);
+            return false;
+        }
+        self.work_units.set(0);
+        self.arch.interrupt_pending()
+    }
+}
