@@ -1,6 +1,8 @@
 //! The kernel's own state, apart from the objects.
 
 use crate::arch::Arch;
+use crate::asid::AsidState;
+use crate::irq::IrqState;
 use crate::mem::Ref;
 use crate::object::Tcb;
 use core::cell::Cell;
@@ -16,9 +18,27 @@ pub struct Kernel<A: Arch> {
     pub current: Cell<Option<Ref<Tcb>>>,
     /// Work units since the last look at pending interrupts.
     pub work_units: Cell<u32>,
+    /// Number of words in the answer that the invocation at hand wrote into its caller's message registers.
+    pub reply_length: Cell<u64>,
+    /// ASID pools and VMIDs.
+    pub asids: AsidState,
+    /// Interrupts and the notifications that they signal.
+    pub irqs: IrqState,
 }
 
 impl<A: Arch> Kernel<A> {
+    /// A kernel with nothing in it.
+    pub const fn new(arch: A) -> Self {
+        Self {
+            arch,
+            current: Cell::new(None),
+            work_units: Cell::new(0),
+            reply_length: Cell::new(0),
+            asids: AsidState::new(),
+            irqs: IrqState::new(),
+        }
+    }
+
     /// Counts one unit of a long operation; true when it is time to stop because an interrupt waits.
     #[inline]
     pub fn preemption_point(&self) -> bool {

@@ -16,8 +16,11 @@
 #![deny(unsafe_code)]
 
 pub mod arch;
+pub mod asid;
 pub mod cap;
 pub mod error;
+pub mod invocation;
+pub mod irq;
 pub mod kernel;
 pub mod mem;
 pub mod object;
