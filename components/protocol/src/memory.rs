@@ -56,14 +56,16 @@ pub enum Request {
     /// My account.
     Mine,
     // --- from the balancer ---
-    /// Sets a guest's target. Clamped by nobody: outside minimum..=maximum or above what is free it is refused.
+    /// Sets a guest's target and signals its VMM, also when the target is the same (a reminder). Clamped by nobody:
+    /// outside minimum..=maximum or above what is free it is refused.
     SetTarget {
         /// Whose.
         guest: GuestId,
         /// To what, in pieces.
         target: Pieces,
     },
-    /// Takes pieces from a guest by force (`on_refusal = "revoke"`, after its deadline), never below its minimum.
+    /// Takes pieces from a guest by force (`on_refusal = "revoke"`, after its deadline), never below its minimum: its
+    /// earmarks first, then what it was granted last. At most 128 a call; [`Reply::Taken`] says how many.
     Revoke {
         /// From whom.
         guest: GuestId,
@@ -75,9 +77,10 @@ pub enum Request {
     /// A guest's account (balancer, console, supervisor).
     Account(GuestId),
     // --- from the console ---
-    /// Counts every piece by walking the capabilities.
+    /// Counts every piece by walking the capabilities. While the answer is [`Reply::Counting`], ask again: a large pool
+    /// is walked in steps, so that nobody waits long for the server.
     Count,
-    /// New bounds for a running guest.
+    /// New bounds for a running guest (console or balancer).
     SetBounds {
         /// Whose.
         guest: GuestId,
@@ -97,6 +100,13 @@ pub enum Request {
     // --- from the cleaner ---
     /// The piece named was retyped (or there is none yet); which is next? The reply is delayed until there is one.
     Cleaned(Option<PieceId>),
+    /// The kernel refused to retype the piece; it is set aside. Answered as [`Request::Cleaned`] is.
+    CleanFailed {
+        /// Which.
+        piece: PieceId,
+        /// The seL4 error number.
+        error: u8,
+    },
 }
 
 /// A guest's account, in pieces.
@@ -129,7 +139,8 @@ pub struct HostAccount {
     pub granted: Pieces,
     /// Taken back, not yet clean.
     pub cleaning: Pieces,
-    /// Free or cleaning, but promised (minimums, earmarks).
+    /// Free or cleaning, but promised (minimums, targets, earmarks). What targets may still grow by, all together, is
+    /// `pool + cleaning - promised`.
     pub promised: Pieces,
 }
 
@@ -149,7 +160,8 @@ pub enum Reply {
     Account(Account),
     /// Answer to [`Request::Host`].
     Host(HostAccount),
-    /// Answer to [`Request::Count`]: what the walk over the capabilities found.
+    /// Answer to [`Request::Count`]: what the walk over the capabilities found. `total` is the number of pieces at
+    /// boot, so a lost one shows as `pool + granted + cleaning < total`.
     Counted(HostAccount),
     /// Answer to [`Request::Revoke`]: how many were taken.
     Taken(Pieces),
@@ -157,6 +169,11 @@ pub enum Reply {
     Clean(PieceId),
     /// Refused; nothing has changed.
     Refused(Refusal),
+    /// Answer to [`Request::Count`]: the walk goes on; ask again.
+    Counting {
+        /// Pieces not yet visited.
+        left: Pieces,
+    },
 }
 
 /// Why a request was refused, with the value that was asked and the one that would have been right.
