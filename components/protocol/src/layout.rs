@@ -15,6 +15,9 @@ pub const STACK_STRIDE: u64 = 0x4_0000;
 pub const DEVICE_VADDR: u64 = 0x1400_0000;
 /// Where the root task's image carries the bundle ([`crate::bundle`]).
 pub const BUNDLE_VADDR: u64 = 0x2000_0000;
+/// Where the root task itself is linked: close below the bundle, because a loader places an image in one piece, holes
+/// included, and the kernel spends one of the root CNode's 2^13 slots on each 4 KiB of it.
+pub const ROOT_TASK_VADDR: u64 = BUNDLE_VADDR - 0x10_0000;
 /// Where a VMM sees the store of guest kernels and initrds, read-only, in 2 MiB frames.
 pub const STORE_VADDR: u64 = 0x4000_0000;
 /// A VMM sees its guest's intermediate physical address `ipa` at `GUEST_WINDOW_VADDR + ipa`.
