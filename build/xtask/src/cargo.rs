@@ -1,0 +1,123 @@
+//! Builds the product's crates with the cargo that runs us.
+
+use crate::paths::Paths;
+use crate::progress;
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// What a crate is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Kernel, boot stage and components.
+    BareMetal,
+    /// Static Linux programs for guests.
+    LinuxMusl,
+}
+
+impl Target {
+    /// The target triple.
+    #[must_use]
+    pub const fn triple(self) -> &'static str {
+        match self {
+            Self::BareMetal => "aarch64-unknown-none-softfloat",
+            Self::LinuxMusl => "aarch64-unknown-linux-musl",
+        }
+    }
+}
+
+/// The cargo that runs us.
+#[derive(Clone, Debug)]
+pub struct Cargo {
+    root: PathBuf,
+}
+
+impl Cargo {
+    /// For the workspace found.
+    #[must_use]
+    pub fn new(paths: &Paths) -> Self {
+        Self {
+            root: paths.root().to_path_buf(),
+        }
+    }
+
+    /// A cargo command in the workspace, with the lock file as it is.
+    #[must_use]
+    pub fn command(&self, subcommand: &str) -> Command {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(&self.root)
+            .arg(subcommand)
+            .stdin(Stdio::null());
+        // What cargo told us about our own crate is not for the crates that we build.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Builds one program in release and returns its file.
+    ///
+    /// # Errors
+    /// When it does not compile; the compiler's messages have been shown.
+    pub fn build_one(&self, package: &str, target: Target) -> Result<PathBuf> {
+        self.build_with(package, target, &[])
+    }
+
+    /// Builds one program in release with features.
+    ///
+    /// # Errors
+    /// When it does not compile; the compiler's messages have been shown.
+    pub fn build_with(&self, package: &str, target: Target, features: &[&str]) -> Result<PathBuf> {
+        progress::step(&format!("build {package}"), || {
+            let mut command = self.command("build");
+            command
+                .args(["--locked", "--release", "--package", package, "--target"])
+                .arg(target.triple())
+                .args(["--message-format", "json-render-diagnostics", "--quiet"]);
+            if !features.is_empty() {
+                command.arg("--features").arg(features.join(","));
+            }
+            let output = command
+                .stdout(Stdio::piped())
+                .stderr(Stdio::inherit())
+                .output()
+                .context("starting cargo")?;
+            if !output.status.success() {
+                bail!("{package} does not build for {}", target.triple());
+            }
+            executable(&String::from_utf8_lossy(&output.stdout), package)
+                .with_context(|| format!("{package} has no program"))
+        })
+    }
+}
+
+/// Finds the program that cargo's messages name for a package.
+fn executable(messages: &str, package: &str) -> Option<PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| {
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == package
+        })
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_found_among_the_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"rt"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"vmm"},"executable":"/t/vmm"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages, "vmm"), Some(PathBuf::from("/t/vmm")));
+        assert_eq!(executable(messages, "rt"), None);
+    }
+}

@@ -1,0 +1,275 @@
+//! The Linux guest's files: the distribution's unmodified kernel, and an initramfs made of its busybox, the modules
+//! the virtio devices need, and our workload program.
+//!
+//! They end up as `out/guests/debian/Image` and `out/guests/debian/initrd.cpio`. Packages are fetched once; the
+//! initramfs is written again whenever a part of it changed.
+
+pub mod apt;
+pub mod cpio;
+pub mod deb;
+pub mod modules;
+
+use crate::cargo::{Cargo, Target};
+use crate::paths::{Paths, write_if_changed};
+use crate::progress;
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// The kernel and initrd of the packaged Linux guest.
+#[derive(Clone, Debug)]
+pub struct LinuxGuest {
+    /// An arm64 Linux `Image`.
+    pub kernel: PathBuf,
+    /// An uncompressed cpio archive.
+    pub initrd: PathBuf,
+}
+
+/// `guests/linux/debian.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recipe {
+    suite: String,
+    kernel: String,
+    busybox: String,
+    modules: Vec<String>,
+}
+
+/// Makes the `debian` guest's files, fetching what is missing.
+///
+/// # Errors
+/// When a package cannot be fetched or the workload not built; the message says what to do.
+pub fn linux(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<LinuxGuest> {
+    let sources = paths.linux_sources();
+    let recipe_file = sources.join("debian.toml");
+    let text =
+        std::fs::read_to_string(&recipe_file).with_context(|| recipe_file.display().to_string())?;
+    let recipe: Recipe =
+        toml::from_str(&text).with_context(|| recipe_file.display().to_string())?;
+    let dir = paths.guests().join("debian");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    // Two runs at once would fetch into the same directory.
+    let lock = std::fs::File::create(dir.join("lock"))?;
+    lock.lock().context("waiting for another run's download")?;
+
+    let parts = dir.join("parts");
+    let stamp = dir.join("recipe");
+    if std::fs::read_to_string(&stamp).is_ok_and(|old| old == text) && dir.join("Image").exists() {
+        // Fetched before, by this very recipe.
+    } else {
+        fetch(paths, &recipe, &dir, &parts, mirror)?;
+        std::fs::write(&stamp, &text)?;
+    }
+    let workload = cargo.build_one("workload", Target::LinuxMusl)?;
+    let initrd = dir.join("initrd.cpio");
+    write_if_changed(&initrd, &initramfs(&sources, &parts, &workload)?)?;
+    Ok(LinuxGuest {
+        kernel: dir.join("Image"),
+        initrd,
+    })
+}
+
+/// Fetches the packages and takes out what is needed.
+fn fetch(
+    paths: &Paths,
+    recipe: &Recipe,
+    dir: &Path,
+    parts: &Path,
+    mirror: Option<&str>,
+) -> Result<()> {
+    let apt = progress::step(&format!("package lists of Debian {}", recipe.suite), || {
+        apt::Apt::open(&paths.guests().join("apt"), &recipe.suite, "arm64", mirror)
+    })?;
+    let meta = apt.show(&recipe.kernel)?;
+    let name = meta
+        .depends
+        .iter()
+        .find(|name| name.starts_with("linux-image-"))
+        .with_context(|| format!("{} depends on no kernel image", recipe.kernel))?;
+    let packages = dir.join("packages");
+    std::fs::create_dir_all(&packages)?;
+    let kernel = apt.download(&apt.show(name)?, &packages)?;
+    let busybox = apt.download(&apt.show(&recipe.busybox)?, &packages)?;
+
+    progress::step("unpack the Linux guest", || {
+        let wanted: Vec<String> = recipe.modules.clone();
+        let files = deb::read(&kernel, |path| {
+            path.starts_with("boot/vmlinuz-")
+                || path.ends_with("/modules.dep")
+                || path.contains("/kernel/") && path.contains(".ko")
+        })?;
+        let image = files
+            .iter()
+            .find(|(path, _)| path.starts_with("boot/vmlinuz-"))
+            .map(|(_, content)| content)
+            .context("the kernel package holds no boot/vmlinuz")?;
+        system::files::check_arm64_image(image)
+            .map_err(|reason| anyhow::anyhow!("{}: {reason}", kernel.display()))?;
+        if parts.exists() {
+            std::fs::remove_dir_all(parts)?;
+        }
+        let mut order = String::new();
+        for module in modules::load_order(&files, &wanted)? {
+            write_if_changed(
+                &parts.join(format!("modules/{}.ko", module.name)),
+                &module.content,
+            )?;
+            order.push_str(&module.name);
+            order.push('\n');
+        }
+        write_if_changed(&parts.join("modules/order"), order.as_bytes())?;
+        let files = deb::read(&busybox, |path| path.ends_with("bin/busybox"))?;
+        let binary = files
+            .values()
+            .next()
+            .context("the busybox package holds no bin/busybox")?;
+        write_if_changed(&parts.join("busybox"), binary)?;
+        write_if_changed(&dir.join("Image"), image)
+    })
+}
+
+/// The directories of the initramfs.
+const DIRECTORIES: [&str; 12] = [
+    "bin",
+    "dev",
+    "etc",
+    "lib",
+    "lib/modules",
+    "proc",
+    "root",
+    "run",
+    "sbin",
+    "sys",
+    "tmp",
+    "usr",
+];
+
+/// What the shell on the console offers without a path.
+const APPLETS: &[&str] = &[
+    "[",
+    "ash",
+    "awk",
+    "basename",
+    "cat",
+    "chmod",
+    "clear",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dmesg",
+    "du",
+    "echo",
+    "env",
+    "expr",
+    "false",
+    "find",
+    "free",
+    "grep",
+    "halt",
+    "head",
+    "hostname",
+    "insmod",
+    "kill",
+    "killall",
+    "less",
+    "ln",
+    "ls",
+    "lsmod",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mount",
+    "mv",
+    "nproc",
+    "od",
+    "poweroff",
+    "printf",
+    "ps",
+    "pwd",
+    "reboot",
+    "rm",
+    "rmdir",
+    "rmmod",
+    "sed",
+    "seq",
+    "setsid",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stty",
+    "sync",
+    "tail",
+    "tee",
+    "test",
+    "time",
+    "top",
+    "touch",
+    "tr",
+    "true",
+    "umount",
+    "uname",
+    "uniq",
+    "uptime",
+    "vi",
+    "vmstat",
+    "watch",
+    "wc",
+    "which",
+    "xargs",
+    "yes",
+];
+
+fn initramfs(sources: &Path, parts: &Path, workload: &Path) -> Result<Vec<u8>> {
+    let read = |path: PathBuf| std::fs::read(&path).with_context(|| path.display().to_string());
+    let mut archive = cpio::Archive::default();
+    for directory in DIRECTORIES {
+        archive.directory(directory);
+    }
+    archive.character_device("dev/console", 5, 1);
+    archive.character_device("dev/null", 1, 3);
+    archive.executable("init", &read(sources.join("init"))?);
+    archive.executable("bin/busybox", &read(parts.join("busybox"))?);
+    for applet in APPLETS {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    archive.executable(
+        "bin/workload",
+        &crate::elf::strip(&read(workload.to_path_buf())?)?,
+    );
+    let order = String::from_utf8(read(parts.join("modules/order"))?)?;
+    for name in order.lines() {
+        archive.file(
+            &format!("lib/modules/{name}.ko"),
+            &read(parts.join(format!("modules/{name}.ko")))?,
+        );
+    }
+    archive.file("lib/modules/order", order.as_bytes());
+    archive.file("etc/profile", &read(sources.join("profile"))?);
+    Ok(archive.finish())
+}
+
+/// A file's SHA-256 in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    let digest = hash.finalize();
+    ensure!(digest.len() == 32, "SHA-256 has 32 bytes");
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
