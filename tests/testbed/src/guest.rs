@@ -1,0 +1,124 @@
+//! Bare guests: a few instructions at EL1 in an address space of their own.
+
+#![allow(unsafe_code)]
+
+use crate::Env;
+use crate::env::check;
+use sel4_sys::{CapRights, Invocation, ObjectType, UserContext, init_slot, vm_attributes};
+
+/// Where a bare guest's code lies in its address space.
+pub const CODE_IPA: u64 = 0x4000_0000;
+/// An address that is never mapped.
+pub const HOLE_IPA: u64 = 0x0900_0000;
+
+/// Instructions that bare guests are made of.
+pub mod instruction {
+    /// `hvc #0`
+    pub const HVC: u32 = 0xd400_0002;
+    /// `wfi`
+    pub const WFI: u32 = 0xd503_207f;
+    /// `nop`
+    pub const NOP: u32 = 0xd503_201f;
+    /// `ldr w1, [x2]`
+    pub const LOAD_W1_X2: u32 = 0xb940_0041;
+    /// `b .`
+    pub const SELF: u32 = 0x1400_0000;
+    /// `b .-4 * n`
+    #[must_use]
+    pub const fn back(instructions: u32) -> u32 {
+        0x1400_0000 | (0x03ff_ffff & 0u32.wrapping_sub(instructions))
+    }
+}
+
+/// A bare guest's capabilities.
+#[derive(Clone, Copy, Debug)]
+pub struct Guest {
+    /// Its thread.
+    pub tcb: u64,
+    /// Its vCPU.
+    pub vcpu: u64,
+    /// Its address space.
+    pub vspace: u64,
+}
+
+impl Env {
+    /// Makes a guest that runs `code` at [`CODE_IPA`] with x2 = [`HOLE_IPA`]; its faults go to `fault_endpoint`. Not started.
+    pub fn bare_guest(&mut self, code: &[u32], fault_endpoint: u64, priority: u64) -> Guest {
+        let vspace = self.object(ObjectType::VSpace, 0);
+        check(
+            "ASIDPool_Assign",
+            self.invoke(
+                init_slot::ASID_POOL,
+                Invocation::ArmAsidPoolAssign,
+                &[],
+                &[vspace],
+            ),
+        );
+        for _ in 0..2 {
+            let table = self.object(ObjectType::PageTable, 0);
+            check(
+                "PageTable_Map",
+                self.invoke(
+                    table,
+                    Invocation::ArmPageTableMap,
+                    &[CODE_IPA, vm_attributes::DEFAULT],
+                    &[vspace],
+                ),
+            );
+        }
+        let frame = self.object(ObjectType::SmallPage, 0);
+        let window = self.map_here(frame);
+        for (index, word) in code.iter().enumerate().take(1024) {
+            // SAFETY: `window` is 4 KiB just mapped for this, 1024 words.
+            unsafe { core::ptr::write_volatile((window as *mut u32).add(index), *word) };
+        }
+        check(
+            "Page_Unify",
+            self.invoke(frame, Invocation::ArmPageUnifyInstruction, &[0, 4096], &[]),
+        );
+        let copy = self.copy(frame, CapRights::ALL);
+        check(
+            "Page_Map",
+            self.invoke(
+                copy,
+                Invocation::ArmPageMap,
+                &[CODE_IPA, CapRights::ALL.0, vm_attributes::DEFAULT],
+                &[vspace],
+            ),
+        );
+        let tcb = self.object(ObjectType::Tcb, 0);
+        let vcpu = self.object(ObjectType::Vcpu, 0);
+        check(
+            "VCPU_SetTCB",
+            self.invoke(vcpu, Invocation::ArmVcpuSetTcb, &[], &[tcb]),
+        );
+        let empty = self.object(ObjectType::CapTable, 1);
+        check(
+            "TCB_SetSpace",
+            self.invoke(
+                tcb,
+                Invocation::TcbSetSpace,
+                &[0, 0],
+                &[fault_endpoint, empty, vspace],
+            ),
+        );
+        let context = self.sched_context(10_000, 10_000);
+        check(
+            "TCB_SetSchedParams",
+            self.invoke(
+                tcb,
+                Invocation::TcbSetSchedParams,
+                &[priority, priority],
+                &[init_slot::TCB, context, fault_endpoint],
+            ),
+        );
+        let registers = UserContext {
+            pc: CODE_IPA,
+            spsr: 0x3c5,
+            x2: HOLE_IPA,
+            ..UserContext::default()
+        };
+        self.write_registers(tcb, &registers);
+        Guest { tcb, vcpu, vspace }
+    }
+}

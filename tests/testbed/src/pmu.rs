@@ -1,0 +1,46 @@
+//! The cycle counter. Under QEMU's `-icount shift=0,sleep=off` it counts one per instruction.
+
+#![allow(unsafe_code)]
+
+use core::arch::asm;
+
+/// Reads PMCCNTR_EL0. The kernel leaves it readable at EL0.
+#[inline(always)]
+#[must_use]
+pub fn cycles() -> u64 {
+    let count: u64;
+    // SAFETY: reads a counter; `isb` keeps it from moving across what is measured.
+    unsafe { asm!("isb", "mrs {}, pmccntr_el0", out(reg) count, options(nostack)) };
+    count
+}
+
+/// What reading the counter twice costs, to be subtracted.
+#[must_use]
+pub fn overhead() -> u64 {
+    (0..8)
+        .map(|_| {
+            let start = cycles();
+            cycles().wrapping_sub(start)
+        })
+        .min()
+        .unwrap_or(0)
+}
+
+/// Reads CNTVCT_EL0.
+#[inline(always)]
+#[must_use]
+pub fn ticks() -> u64 {
+    let count: u64;
+    // SAFETY: reads a counter.
+    unsafe { asm!("isb", "mrs {}, cntvct_el0", out(reg) count, options(nostack)) };
+    count
+}
+
+/// Reads CNTFRQ_EL0.
+#[must_use]
+pub fn frequency_hz() -> u64 {
+    let hz: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) hz, options(nomem, nostack)) };
+    hz
+}
