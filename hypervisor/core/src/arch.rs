@@ -25,6 +25,10 @@ pub enum CacheOp {
     Unify,
 }
 
+/// Most bytes that one call of [`Arch::zero_and_clean`] or [`Arch::cache`] gets: 64 lines of 64 bytes take 192 instructions,
+/// so that with its overhead a chunk stays below the 500 of a work unit.
+pub const ZERO_CHUNK_BYTES: u64 = 4096;
+
 /// The machine. Every method is bounded; addresses are kernel addresses (physical + [`Arch::PHYS_OFFSET`]).
 pub trait Arch {
     /// Kernel address minus physical address. Zero on the host.
@@ -33,7 +37,10 @@ pub trait Arch {
     // --- memory ---
     /// Sets `bytes` bytes at `addr` to zero. Both are multiples of 64.
     fn zero(&self, addr: u64, bytes: u64);
-    /// A cache operation on `bytes` bytes at `addr`.
+    /// Sets `bytes` bytes at `addr` to zero and cleans them to the point of coherency, in one pass. Both are multiples of
+    /// 64; the caller passes at most [`ZERO_CHUNK_BYTES`], which is one work unit.
+    fn zero_and_clean(&self, addr: u64, bytes: u64);
+    /// A cache operation on `bytes` bytes at `addr`; at most [`ZERO_CHUNK_BYTES`] at a time.
     fn cache(&self, op: CacheOp, addr: u64, bytes: u64);
     /// Reads a page-table entry or message word at a kernel address that is 8-byte aligned.
     fn read_word(&self, addr: u64) -> u64;
@@ -79,8 +86,8 @@ pub trait Arch {
         priority: u64,
         group: u64,
     ) -> bool;
-    /// The virtual timer's interrupt may be delivered again.
-    fn vcpu_ack_vppi(&self, vcpu: Ref<Vcpu>, irq: u64);
+    /// The virtual timer's interrupt may be delivered again. `false`: `irq` is no interrupt of that kind.
+    fn vcpu_ack_vppi(&self, vcpu: Ref<Vcpu>, irq: u64) -> bool;
     /// Sets up a new vCPU object.
     fn vcpu_init(&self, vcpu: Ref<Vcpu>);
 
@@ -101,6 +108,13 @@ pub trait Arch {
     fn set_trigger(&self, irq: u64, trigger: Trigger);
     /// Whether an interrupt waits (for preemption points).
     fn interrupt_pending(&self) -> bool;
+
+    /// Whether a software-generated interrupt can be sent to this target (GICv2: 0..=7; GICv3: an affinity value).
+    fn sgi_target_valid(&self, target: u64) -> bool;
+    /// Sends software-generated interrupt `irq` (0..=15) to a valid target.
+    fn send_sgi(&self, irq: u64, target: u64);
+    /// Makes a secure monitor call with these registers x0..x7 and returns them as it left them.
+    fn smc(&self, registers: [u64; 8]) -> [u64; 8];
 
     // --- debug flavour ---
     /// Writes a character on the debug UART.

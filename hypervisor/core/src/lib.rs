@@ -24,3 +24,4 @@ pub mod irq;
 pub mod kernel;
 pub mod mem;
 pub mod object;
+pub mod slot;

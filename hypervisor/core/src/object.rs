@@ -1,6 +1,6 @@
 //! The kernel objects, as they lie in memory. Sizes are seL4's (`sel4-abi.txt`); the layout inside is ours.
 
-#![allow(unsafe_code)] // Only for the `unsafe impl Object` lines: each states why zeroed memory is a valid value.
+#![allow(unsafe_code)] // For the `unsafe impl Object` lines, and to reach what lies behind an object's fixed part.
 
 use crate::cap::Cap;
 use crate::mem::{Object, Ref};
@@ -17,10 +17,10 @@ pub type Link<T> = Cell<Option<Ref<T>>>;
 pub struct Slot {
     /// The capability; `Cap::NULL` when the slot is empty.
     pub cap: Cell<Cap>,
-    /// The slot before, 48 bits; bit 0 revocable, bit 1 first badged.
+    /// The slot before and, in the five low bits, flags ([`crate::slot`]).
     pub prev_and_flags: Cell<u64>,
-    /// The slot after, or zero.
-    pub next: Cell<u64>,
+    /// The slot after.
+    pub next: Link<Slot>,
 }
 
 /// The general registers of a thread, in the order in which the exception entry saves them.
@@ -102,6 +102,30 @@ pub struct Tcb {
     pub thread: crate::object::ThreadFields,
 }
 
+/// Bits of [`ThreadFields::queued`].
+pub mod queued {
+    /// In the ready queue of its priority.
+    pub const READY: u8 = 1;
+    /// In the release queue: it waits for budget.
+    pub const RELEASE: u8 = 2;
+}
+
+/// Bits of [`ThreadFields::ipc_flags`].
+pub mod ipc_flag {
+    /// The capability it sends or receives with has Grant.
+    pub const GRANT: u8 = 1;
+    /// The capability it sends with has GrantReply.
+    pub const GRANT_REPLY: u8 = 2;
+    /// It waits to be answered when its message is delivered.
+    pub const CALL: u8 = 4;
+    /// It is blocked in a system call and its saved pc is behind the `svc`: making the call again means pc - 4.
+    pub const IN_SYSCALL: u8 = 8;
+    /// [`super::ThreadFields::fault`] holds a fault that nobody has answered.
+    pub const FAULT: u8 = 16;
+    /// Stands at the cursor of a `CancelBadgedSends` in progress.
+    pub const CURSOR: u8 = 32;
+}
+
 /// The part of a TCB that IPC and scheduling work with.
 #[repr(C)]
 pub struct ThreadFields {
@@ -109,70 +133,92 @@ pub struct ThreadFields {
     pub state: Cell<ThreadState>,
     /// Priority.
     pub priority: Cell<u8>,
+    /// Bits of the IPC it is in ([`ipc_flag`]; owner: IPC).
+    pub ipc_flags: Cell<u8>,
+    /// In which of the scheduler's queues it is ([`queued`]; owner: scheduler).
+    pub queued: Cell<u8>,
     /// Maximum controlled priority.
     pub mcp: Cell<u8>,
     /// `seL4_TCBFlag_*`.
     pub flags: Cell<u8>,
     /// Domain.
     pub domain: Cell<u8>,
-    /// Whether it is in the ready queue, release queue, an endpoint queue: one bit each (owner: scheduler).
-    pub queued: Cell<u8>,
-    /// Bits of the blocking IPC: can grant, can grant reply, is call, in receive phase (owner: IPC).
-    pub ipc_flags: Cell<u8>,
-    /// The endpoint or notification that it is blocked on (address), or zero.
-    pub blocked_on: Cell<u64>,
-    /// Badge with which it sends while blocked.
-    pub ipc_badge: Cell<u64>,
-    /// Pending fault: kind and words (owner: faults).
-    pub fault: [Cell<u64>; 8],
-    /// Failure of the last look-up, for fault messages and errors.
-    pub lookup_failure: [Cell<u64>; 4],
-    /// Address of its IPC buffer in its own address space.
-    pub ipc_buffer: Cell<u64>,
-    /// Kernel address of its IPC buffer's memory, or zero: cached, owner: `tcb` (cleared when the frame goes).
-    pub ipc_buffer_kernel: Cell<u64>,
+    /// Rank in the release heap (owner: release queue).
+    pub release_rank: Cell<u8>,
     /// Its scheduling context.
     pub sched_context: Link<SchedContext>,
-    /// The scheduling context it gets time from for YieldTo (the one it yielded to).
-    pub yield_to: Link<SchedContext>,
+    /// The reply object it waits with (as receiver) or on (as caller).
+    pub reply: Link<Reply>,
+    /// The endpoint that it is blocked on.
+    pub endpoint: Link<Endpoint>,
+    /// The notification that it is blocked on.
+    pub waits_for: Link<Notification>,
+    /// Badge with which it sends while blocked.
+    pub ipc_badge: Cell<u64>,
+    /// Kernel address of its IPC buffer, bit 0 set when it is writable; zero when there is none (owner: `tcb`).
+    pub ipc_buffer_kernel: Cell<u64>,
     /// Its bound notification.
     pub notification: Link<Notification>,
+    /// The scheduling context that it yielded to with YieldTo, until it runs again.
+    pub yield_to: Link<SchedContext>,
     /// Its vCPU.
     pub vcpu: Link<Vcpu>,
-    /// The reply object it waits with or on.
-    pub reply: Link<Reply>,
-    /// Queue links, ready or release queue.
+    /// Ready-queue links.
     pub sched_next: Link<Tcb>,
-    /// Queue links.
+    /// Ready-queue links.
     pub sched_prev: Link<Tcb>,
-    /// Endpoint or notification queue links (within one priority).
-    pub ep_next: Link<Tcb>,
-    /// Endpoint or notification queue links.
-    pub ep_prev: Link<Tcb>,
-    /// Room for the queues' own structure (for example the next priority's head and this priority's tail).
-    pub ep_tree: [Cell<u64>; 4],
-    /// Room for the release queue's own structure.
-    pub release_tree: [Cell<u64>; 4],
+    /// Links of the endpoint or notification queue.
+    pub wait_next: Link<Tcb>,
+    /// Links of the endpoint or notification queue.
+    pub wait_prev: Link<Tcb>,
+    /// Of the first waiter of a priority: the first one of the next lower priority.
+    pub wait_lower: Link<Tcb>,
+    /// Of the first waiter of a priority: the first one of the next higher priority.
+    pub wait_higher: Link<Tcb>,
+    /// Of the first waiter of a priority: the last one of it.
+    pub wait_last: Link<Tcb>,
+    /// Of the last waiter of a priority: the first one of it.
+    pub wait_first: Link<Tcb>,
+    /// Release heap: left child.
+    pub release_left: Link<Tcb>,
+    /// Release heap: right child.
+    pub release_right: Link<Tcb>,
+    /// Release heap: parent.
+    pub release_parent: Link<Tcb>,
+    /// Release heap: count at which it has budget again.
+    pub release_time: Cell<u64>,
+    /// Address of its IPC buffer in its own address space.
+    pub ipc_buffer: Cell<u64>,
+    /// Pending fault.
+    pub fault: Cell<crate::fault::Fault>,
     /// Name, debug flavour.
     pub name: [Cell<u8>; 32],
 }
 
-/// An endpoint, 16 bytes: queue head and tail with the state in the low bits (owner: IPC).
+/// Threads waiting in order of priority, first come first served within one. Empty when `head` is `None`; what they wait for
+/// is in their state.
+#[repr(C)]
+pub struct WaitQueue {
+    /// First waiting thread.
+    pub head: Link<Tcb>,
+    /// Last waiting thread.
+    pub tail: Link<Tcb>,
+}
+
+/// An endpoint, 16 bytes.
 #[repr(C, align(16))]
 pub struct Endpoint {
-    /// First waiting thread.
-    pub head: Cell<u64>,
-    /// Last waiting thread and state.
-    pub tail_and_state: Cell<u64>,
+    /// All senders, or all receivers.
+    pub queue: WaitQueue,
 }
 
 /// A notification, 64 bytes.
 #[repr(C, align(64))]
 pub struct Notification {
-    /// First waiting thread.
-    pub head: Cell<u64>,
-    /// Last waiting thread and state.
-    pub tail_and_state: Cell<u64>,
+    /// Waiting threads; empty while active.
+    pub queue: WaitQueue,
+    /// Whether a signal is pending (1) or not (0); a signal with badge 0 is one too.
+    pub active: Cell<u64>,
     /// The word that signals are OR-ed into.
     pub word: Cell<u64>,
     /// The thread it is bound to.
@@ -182,26 +228,38 @@ pub struct Notification {
 }
 
 /// A reply object, 32 bytes.
+///
+/// `tcb` is the thread that waits with it to receive, or the caller that waits on it for an answer (its state tells which). In the
+/// second case it may be part of a call stack along which a scheduling context was donated: `caller_side` is the older
+/// call's reply object, `callee_side` the newer one's; the newest has `sched_context` instead.
 #[repr(C, align(32))]
 pub struct Reply {
-    /// The thread that waits with it (receiver) or on it (caller).
+    /// The thread that waits.
     pub tcb: Link<Tcb>,
-    /// Call stack towards older calls: address of a reply, low bits flags (owner: IPC).
-    pub prev: Cell<u64>,
-    /// Call stack towards newer calls or the scheduling context (owner: IPC).
-    pub next: Cell<u64>,
-    /// Whether the caller may be granted capabilities in the answer.
-    pub can_grant: Cell<u64>,
+    /// Towards older calls.
+    pub caller_side: Link<Reply>,
+    /// Towards newer calls.
+    pub callee_side: Link<Reply>,
+    /// The scheduling context, when this is the top of its stack.
+    pub sched_context: Link<SchedContext>,
+}
+
+/// Bits of [`SchedContext::flags`].
+pub mod sc_flag {
+    /// Sporadic server only (`seL4_SchedContext_Sporadic`), not constant bandwidth.
+    pub const SPORADIC: u16 = 1;
 }
 
 /// A scheduling context: 96 bytes of fields, then its refills up to the object's size (seL4_MinSchedContextBits = 7).
 #[repr(C, align(32))]
 pub struct SchedContext {
-    /// Period in ticks; zero: never configured.
+    /// Period in ticks; zero: round robin.
     pub period: Cell<u64>,
+    /// Budget in ticks as configured.
+    pub budget: Cell<u64>,
     /// Ticks used since last asked.
     pub consumed: Cell<u64>,
-    /// Thread bound to it.
+    /// Thread that runs on it.
     pub tcb: Link<Tcb>,
     /// Top of the call stack that it was donated along.
     pub reply: Link<Reply>,
@@ -209,24 +267,40 @@ pub struct SchedContext {
     pub notification: Link<Notification>,
     /// Badge for timeout faults.
     pub badge: Cell<u64>,
-    /// Thread that yields to it.
+    /// Thread that yielded to it.
     pub yield_from: Link<Tcb>,
     /// Ring of refills: head index.
     pub refill_head: Cell<u16>,
-    /// Ring of refills: number in use.
+    /// Ring of refills: number in use; at least 1 once configured.
     pub refill_count: Cell<u16>,
-    /// Ring of refills: most allowed.
+    /// Ring of refills: most allowed; zero: never configured, no time.
     pub refill_max: Cell<u16>,
-    /// Sporadic or constant bandwidth; active on a core.
+    /// [`sc_flag`].
     pub flags: Cell<u16>,
     /// Core it was configured for.
     pub core: Cell<u64>,
-    /// log2 of the object's size.
-    pub size_bits: Cell<u64>,
-    /// Budget in ticks as configured.
-    pub budget: Cell<u64>,
-    /// First refill; more follow behind it in the object.
+    /// Room.
+    pub reserved: [Cell<u64>; 2],
+    /// The first refills; more follow behind them in the object ([`SchedContext::refill`]).
     pub refills: [Refill; 2],
+}
+
+impl SchedContext {
+    /// Refill `index` of the ring, when the object that was configured has it.
+    #[inline]
+    pub fn refill(this: Ref<Self>, index: u16) -> Option<Ref<Refill>> {
+        if index >= this.refill_max.get() {
+            return None;
+        }
+        let first = this
+            .addr()
+            .wrapping_add(core::mem::offset_of!(SchedContext, refills) as u64);
+        let addr = first.wrapping_add(u64::from(index).wrapping_mul(size_of::<Refill>() as u64));
+        // SAFETY: `refill_max` is set only by `sched_context::configure`, to at most the number of refills that fit into the
+        // object according to its capability, so that `addr` lies within it; `Refill` is valid for any bytes and 8-byte
+        // aligned, as 96 + 16 * n is.
+        unsafe { Ref::from_word(addr) }
+    }
 }
 
 /// A refill: this much time from that moment on.
@@ -274,6 +348,8 @@ unsafe impl Object for Reply {}
 // SAFETY: as above.
 unsafe impl Object for SchedContext {}
 // SAFETY: as above.
+unsafe impl Object for Refill {}
+// SAFETY: as above.
 unsafe impl Object for Vcpu {}
 // SAFETY: as above.
 unsafe impl Object for AsidPool {}
@@ -283,6 +359,7 @@ const _: () = assert!(size_of::<Tcb>() <= 2048);
 const _: () = assert!(size_of::<Endpoint>() == 16);
 const _: () = assert!(size_of::<Notification>() == 64);
 const _: () = assert!(size_of::<Reply>() == 32);
-const _: () = assert!(size_of::<SchedContext>() <= 128);
+const _: () = assert!(size_of::<SchedContext>() == 128);
+const _: () = assert!(core::mem::offset_of!(SchedContext, refills) == 96);
 const _: () = assert!(size_of::<Vcpu>() == 4096);
 const _: () = assert!(size_of::<AsidPool>() == 4096);
