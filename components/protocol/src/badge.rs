@@ -59,6 +59,54 @@ impl Client {
     }
 }
 
+/// Log number of guest 0's VMM; guest `g`'s has `FIRST_VMM_LOG + g`.
+const FIRST_VMM_LOG: u8 = 16;
+
+impl Client {
+    /// The number of this client's log channel on the operator's line ([`crate::startup::Startup::log_id`]). The console
+    /// server takes it from the badge, so no component can log in another's name.
+    #[must_use]
+    pub const fn log_id(self) -> u8 {
+        match self {
+            Self::Vmm(GuestId(id)) => FIRST_VMM_LOG.saturating_add(id),
+            Self::Balancer => 2,
+            Self::Console => 3,
+            Self::Supervisor => 4,
+            Self::Cleaner => 5,
+            Self::MemoryServer => 6,
+            Self::Timer => 7,
+        }
+    }
+
+    /// The client that logs on a channel, or `None` when nobody does.
+    #[must_use]
+    pub const fn from_log_id(log_id: u8) -> Option<Self> {
+        match log_id {
+            2 => Some(Self::Balancer),
+            3 => Some(Self::Console),
+            4 => Some(Self::Supervisor),
+            5 => Some(Self::Cleaner),
+            6 => Some(Self::MemoryServer),
+            7 => Some(Self::Timer),
+            FIRST_VMM_LOG.. => Some(Self::Vmm(GuestId(log_id - FIRST_VMM_LOG))),
+            _ => None,
+        }
+    }
+
+    /// The crate that this client's program is built from: its file name in the bundle.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Vmm(_) => "vmm",
+            Self::Balancer => "balancer",
+            Self::Console => "console",
+            Self::Supervisor => "root-task",
+            Self::Cleaner | Self::MemoryServer => "memory-server",
+            Self::Timer => "timer",
+        }
+    }
+}
+
 /// Bits that a notification's word carries; each signaller has its own bit, so they add up without loss.
 pub mod signal {
     /// The memory server: this guest's target or pool situation changed (VMM); clean frames or returns (balancer).
@@ -99,6 +147,7 @@ mod tests {
         for client in clients {
             assert_eq!(Client::from_badge(client.badge()), Some(client));
             assert_ne!(client.badge(), 0);
+            assert_eq!(Client::from_log_id(client.log_id()), Some(client));
         }
         for badge in [0, 1, 0x2_0001, 0x9_0000, u64::MAX, 0x1_0100] {
             assert_eq!(Client::from_badge(badge), None, "{badge:#x}");
