@@ -1,8 +1,84 @@
 //! A root task that tests the kernel from user level.
 //!
-//! Every test prints one line; the last line is `N passed, N failed`. `cargo xtask test` runs it in QEMU.
+//! Every test prints one line, `test NAME ... ok` or `test NAME ... FAILED` with the place and what was seen; the last line is
+//! `N passed, N failed`. `cargo xtask test` runs it in QEMU, on both interrupt controllers.
+//!
+//! Objects are never freed and slots never reused between tests, so one test cannot hide another's damage. Add a test as
+//! a function in the module of its subject and a line in that module's `TESTS`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![deny(unsafe_code)]
 
 #[cfg(not(target_os = "none"))]
 fn main() {}
+
+#[cfg(target_os = "none")]
+mod capabilities;
+#[cfg(target_os = "none")]
+mod guests;
+#[cfg(target_os = "none")]
+mod ipc;
+#[cfg(target_os = "none")]
+mod memory;
+#[cfg(target_os = "none")]
+mod threads;
+
+#[cfg(target_os = "none")]
+mod suite {
+    use testbed::{Env, println};
+
+    /// Where a test failed and what it saw there.
+    pub struct Failure {
+        pub line: u32,
+        pub what: &'static str,
+        pub seen: u64,
+    }
+
+    /// A test.
+    pub type Test = (&'static str, fn(&mut Env) -> Result<(), Failure>);
+
+    /// Fails the test unless the two are equal.
+    #[macro_export]
+    macro_rules! same {
+        ($left:expr, $right:expr) => {
+            let (left, right): (u64, u64) = ($left, $right);
+            if left != right {
+                return Err($crate::suite::Failure {
+                    line: line!(),
+                    what: concat!(stringify!($left), " should be ", stringify!($right)),
+                    seen: left,
+                });
+            }
+        };
+    }
+
+    /// Runs all tests; `testbed` prints the end.
+    pub fn run(env: &mut Env) {
+        let groups = [
+            crate::capabilities::TESTS,
+            crate::memory::TESTS,
+            crate::ipc::TESTS,
+            crate::threads::TESTS,
+            crate::guests::TESTS,
+        ];
+        let (mut passed, mut failed) = (0, 0);
+        for (name, test) in groups.iter().flat_map(|group| group.iter()) {
+            match test(env) {
+                Ok(()) => {
+                    passed += 1;
+                    println!("test {name} ... ok");
+                }
+                Err(failure) => {
+                    failed += 1;
+                    println!(
+                        "test {name} ... FAILED: line {}: {}, not {:#x}",
+                        failure.line, failure.what, failure.seen
+                    );
+                }
+            }
+        }
+        println!("{passed} passed, {failed} failed");
+    }
+}
+
+#[cfg(target_os = "none")]
+testbed::root_task!(suite::run);

@@ -39,6 +39,8 @@ pub struct Guest {
     pub vcpu: u64,
     /// Its address space.
     pub vspace: u64,
+    /// The frame of its code; what is mapped is a copy.
+    pub code: u64,
 }
 
 impl Env {
@@ -119,6 +121,11 @@ impl Env {
             ..UserContext::default()
         };
         self.write_registers(tcb, &registers);
-        Guest { tcb, vcpu, vspace }
+        Guest {
+            tcb,
+            vcpu,
+            vspace,
+            code: frame,
+        }
     }
 }

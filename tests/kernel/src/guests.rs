@@ -1,0 +1,256 @@
+//! Bare guests: what reaches the VMM, and what does not reach the kernel.
+
+use crate::same;
+use crate::suite::{Failure, Test};
+use sel4_sys::{
+    CapRights, Fault, Invocation, MessageInfo, ObjectType, VcpuReg, syscall, unknown_syscall,
+    vm_fault,
+};
+use testbed::Env;
+use testbed::guest::{CODE_IPA, HOLE_IPA, instruction};
+
+/// The tests of this module.
+pub const TESTS: &[Test] = &[
+    ("guest_hvc_is_never_a_system_call", hvc),
+    ("guest_wfi_is_reported_with_its_syndrome", wfi),
+    (
+        "guest_unmapped_access_is_reported_with_its_address",
+        unmapped,
+    ),
+    ("guest_register_is_written_and_pc_advanced", emulated_read),
+    ("guest_revoked_code_faults_at_the_next_fetch", revoked),
+    ("guest_vcpu_registers_keep_their_values", vcpu_registers),
+    ("guest_two_vcpus_keep_apart", two_guests),
+    ("guest_injected_interrupt_slot_is_taken_once", inject_twice),
+];
+
+fn fault_endpoint(env: &mut Env) -> (u64, u64, u64) {
+    let endpoint = env.object(ObjectType::Endpoint, 0);
+    let reply = env.object(ObjectType::Reply, 0);
+    let cap = env.mint(endpoint, CapRights::ALL, 0x77);
+    (endpoint, reply, cap)
+}
+
+const BARE: MessageInfo = MessageInfo::new(0, 0, 0, 0);
+
+fn lower_self(env: &Env) -> u64 {
+    let tcb = sel4_sys::init_slot::TCB;
+    env.invoke(tcb, Invocation::TcbSetPriority, &[150], &[tcb])
+        .label
+}
+
+fn hvc(env: &mut Env) -> Result<(), Failure> {
+    same!(lower_self(env), 0);
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    // mov x7, #-5 (Send's number); hvc #0; b back to the hvc
+    let guest = env.bare_guest(
+        &[0x9280_0087, instruction::HVC, instruction::back(1)],
+        cap,
+        100,
+    );
+    env.resume(guest.tcb);
+    for _ in 0..3 {
+        let fault = syscall::recv(endpoint, reply);
+        same!(fault.badge, 0x77);
+        same!(fault.info.label(), Fault::UnknownSyscall.word());
+        same!(fault.info.length(), unknown_syscall::LENGTH as u64);
+        syscall::send(reply, BARE, [0; 4]);
+    }
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+            .label,
+        0
+    );
+    Ok(())
+}
+
+fn wfi(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(&[instruction::WFI, instruction::SELF], cap, 100);
+    env.resume(guest.tcb);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::VcpuFault.word());
+    // EC 1: a trapped WFI or WFE (Arm ARM, ESR_ELx).
+    same!(fault.words[0] >> 26, 1);
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+            .label,
+        0
+    );
+    Ok(())
+}
+
+fn unmapped(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(
+        &[instruction::NOP, instruction::LOAD_W1_X2, instruction::SELF],
+        cap,
+        100,
+    );
+    env.resume(guest.tcb);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::VmFault.word());
+    same!(fault.words[vm_fault::IP], CODE_IPA + 4);
+    same!(fault.words[vm_fault::ADDR], HOLE_IPA);
+    // ISV and a word-sized access into w1.
+    same!((fault.words[vm_fault::FSR] >> 24) & 1, 1);
+    same!((fault.words[vm_fault::FSR] >> 16) & 31, 1);
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+            .label,
+        0
+    );
+    Ok(())
+}
+
+fn emulated_read(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    // ldr w1, [x2]; hvc #0: the hvc shows what arrived in x1.
+    let guest = env.bare_guest(
+        &[instruction::LOAD_W1_X2, instruction::HVC, instruction::SELF],
+        cap,
+        100,
+    );
+    env.resume(guest.tcb);
+    syscall::recv(endpoint, reply);
+    let read = env.invoke(guest.tcb, Invocation::TcbReadRegisters, &[0, 4], &[]);
+    let [pc, sp, spsr, x0] = read.words;
+    same!(pc, CODE_IPA);
+    let words = [1, 5, pc + 4, sp, spsr, x0, 0xcafe];
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbWriteRegisters, &words, &[])
+            .label,
+        0
+    );
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::UnknownSyscall.word());
+    same!(fault.words[1], 0xcafe);
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+            .label,
+        0
+    );
+    Ok(())
+}
+
+fn revoked(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(&[instruction::HVC, instruction::back(1)], cap, 100);
+    env.resume(guest.tcb);
+    syscall::recv(endpoint, reply);
+    same!(env.revoke(guest.code).label, 0);
+    syscall::send(reply, BARE, [0; 4]);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::VmFault.word());
+    same!(fault.words[vm_fault::PREFETCH_FAULT], 1);
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+            .label,
+        0
+    );
+    Ok(())
+}
+
+fn vcpu_registers(env: &mut Env) -> Result<(), Failure> {
+    let (_, _, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(&[instruction::SELF], cap, 100);
+    let registers = [
+        VcpuReg::Ttbr0,
+        VcpuReg::Ttbr1,
+        VcpuReg::Vbar,
+        VcpuReg::ElrEl1,
+        VcpuReg::CntvCval,
+    ];
+    for (index, register) in registers.iter().enumerate() {
+        let words = [register.word(), 0x1000 * (index as u64 + 1)];
+        same!(
+            env.invoke(guest.vcpu, Invocation::ArmVcpuWriteReg, &words, &[])
+                .label,
+            0
+        );
+    }
+    for (index, register) in registers.iter().enumerate() {
+        let read = env.invoke(
+            guest.vcpu,
+            Invocation::ArmVcpuReadReg,
+            &[register.word()],
+            &[],
+        );
+        same!(read.words[0], 0x1000 * (index as u64 + 1));
+    }
+    same!(
+        u64::from(
+            env.invoke(guest.vcpu, Invocation::ArmVcpuReadReg, &[24], &[])
+                .label
+                != 0
+        ),
+        1
+    );
+    Ok(())
+}
+
+fn two_guests(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    // add x0, x0, #1; msr tpidr_el1, x0; mrs x1, tpidr_el1; hvc #0; back to the add
+    let code = [
+        0x9100_0400,
+        0xd518_d080,
+        0xd538_d081,
+        instruction::HVC,
+        instruction::back(4),
+    ];
+    let first = env.bare_guest(&code, cap, 100);
+    let second = env.bare_guest(&code, cap, 100);
+    env.resume(first.tcb);
+    for round in 1..=3 {
+        let fault = syscall::recv(endpoint, reply);
+        same!(fault.words[1], round);
+        syscall::send(reply, BARE, [0; 4]);
+    }
+    syscall::recv(endpoint, reply);
+    env.resume(second.tcb);
+    let other_reply = env.object(ObjectType::Reply, 0);
+    let fault = syscall::recv(endpoint, other_reply);
+    same!(fault.words[1], 1);
+    syscall::send(reply, BARE, [0; 4]);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.words[1], 5);
+    for guest in [first, second] {
+        same!(
+            env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+                .label,
+            0
+        );
+    }
+    Ok(())
+}
+
+fn inject_twice(env: &mut Env) -> Result<(), Failure> {
+    let (_, _, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(&[instruction::SELF], cap, 100);
+    // One word: virtual interrupt 0..=15, priority 16..=23, group 24..=31, list register 32..=39.
+    let word = 40 | (0x10 << 16) | (1 << 24);
+    same!(
+        env.invoke(guest.vcpu, Invocation::ArmVcpuInjectIrq, &[word], &[])
+            .label,
+        0
+    );
+    same!(
+        u64::from(
+            env.invoke(guest.vcpu, Invocation::ArmVcpuInjectIrq, &[word], &[])
+                .label
+                != 0
+        ),
+        1
+    );
+    let far = 40 | (200 << 32);
+    same!(
+        u64::from(
+            env.invoke(guest.vcpu, Invocation::ArmVcpuInjectIrq, &[far], &[])
+                .label
+                != 0
+        ),
+        1
+    );
+    Ok(())
+}
