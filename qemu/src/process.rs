@@ -1,0 +1,116 @@
+//! A running machine.
+
+use crate::{Machine, PROGRAM};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The processes that this one has started and not yet ended.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+fn running() -> std::sync::MutexGuard<'static, Vec<u32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the board says on the line.
+pub type LineReader = ChildStdout;
+/// What the operator says on the line.
+pub type LineWriter = ChildStdin;
+
+/// A running machine. Dropping it ends it.
+#[derive(Debug)]
+pub struct Qemu {
+    child: Child,
+    stderr: Option<ChildStderr>,
+}
+
+impl Qemu {
+    /// Starts a machine with `image`. Its process is in a group of its own, so that a terminal's Ctrl-C reaches only us.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start(machine: &Machine, image: &Path) -> io::Result<(Self, LineReader, LineWriter)> {
+        let mut child = Command::new(PROGRAM)
+            .args(machine.arguments(image))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("{PROGRAM} cannot be started: {error}"),
+                )
+            })?;
+        running().push(child.id());
+        let pipe = || io::Error::other("QEMU's standard input and output are not pipes");
+        let reader = child.stdout.take().ok_or_else(pipe)?;
+        let writer = child.stdin.take().ok_or_else(pipe)?;
+        let stderr = child.stderr.take();
+        Ok((Self { child, stderr }, reader, writer))
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Errors
+    /// When the process cannot be asked.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Waits for its end for at most `limit`; `None` when it still runs.
+    ///
+    /// # Errors
+    /// When the process cannot be asked.
+    pub fn wait(&mut self, limit: Duration) -> io::Result<Option<ExitStatus>> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it, and gives back what QEMU itself complained about.
+    pub fn stop(&mut self) -> String {
+        let id = self.child.id();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        running().retain(|other| *other != id);
+        let mut complaints = String::new();
+        if let Some(mut stderr) = self.stderr.take() {
+            let _ = stderr.read_to_string(&mut complaints);
+        }
+        complaints
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Ends every machine that this process has started: for a signal handler that is about to exit.
+pub fn stop_all() {
+    for id in running().drain(..) {
+        let _ = Command::new("kill")
+            .args(["-KILL", &id.to_string()])
+            .status();
+    }
+    let _ = io::stdout().flush();
+}
