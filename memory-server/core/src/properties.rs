@@ -21,6 +21,8 @@ pub(crate) type Small = Server<64>;
 enum Step {
     /// A client asks.
     Ask(Client, Request),
+    /// A guest returns one of the pieces that it holds.
+    ReturnOwn(u8, usize, ReturnReason),
     /// The cleaner thread finishes what it was given, or comes with its first call.
     Clean,
     /// The cleaner's retype fails.
@@ -55,17 +57,20 @@ fn guest() -> impl Strategy<Value = GuestId> {
     prop_oneof![12 => 0..GUESTS, 1 => any::<u8>()].prop_map(GuestId)
 }
 
+fn why() -> impl Strategy<Value = ReturnReason> {
+    prop_oneof![
+        1 => Just(ReturnReason::Unplugged),
+        1 => Just(ReturnReason::Ballooned),
+        2 => Just(ReturnReason::Reported)
+    ]
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let piece = (0..PIECES + 2).prop_map(PieceId);
-    let why = prop_oneof![
-        Just(ReturnReason::Unplugged),
-        Just(ReturnReason::Ballooned),
-        Just(ReturnReason::Reported)
-    ];
     prop_oneof![
         8 => Just(Request::Take(Purpose::Grow)),
         3 => Just(Request::Take(Purpose::Touched)),
-        6 => (piece.clone(), why).prop_map(|(piece, why)| Request::Return { piece, why }),
+        3 => (piece.clone(), why()).prop_map(|(piece, why)| Request::Return { piece, why }),
         1 => amount().prop_map(Request::DropEarmark),
         2 => Just(Request::NextRevoked),
         1 => Just(Request::Mine),
@@ -76,7 +81,7 @@ fn request() -> impl Strategy<Value = Request> {
         2 => Just(Request::Count),
         2 => (guest(), bounds()).prop_map(|(guest, bounds)| Request::SetBounds { guest, bounds }),
         4 => (guest(), bounds()).prop_map(|(guest, bounds)| Request::Admit { guest, bounds }),
-        1 => guest().prop_map(Request::Retire),
+        1 => (0..GUESTS).prop_map(|id| Request::Retire(GuestId(id))),
         1 => proptest::option::of(piece).prop_map(Request::Cleaned),
     ]
 }
@@ -108,6 +113,7 @@ fn ask() -> impl Strategy<Value = Step> {
 fn step(faults: u32) -> impl Strategy<Value = Step> {
     prop_oneof![
         60 => ask(),
+        15 => (0..GUESTS, any::<usize>(), why()).prop_map(|(g, n, why)| Step::ReturnOwn(g, n, why)),
         25 => Just(Step::Clean),
         8 => (0..PIECES, 0..GUESTS, 0..GUESTS).prop_map(|(p, a, b)| Step::Leak(p, a, b)),
         12 => (0..PIECES, 0..GUESTS).prop_map(|(p, a)| Step::Write(p, a)),
@@ -125,6 +131,8 @@ pub(crate) struct World {
     in_cleaner: Option<Option<PieceId>>,
     /// What each guest was told it was granted, and holds as far as it knows.
     told: BTreeMap<u8, Vec<PieceId>>,
+    /// What each guest reported free and has neither touched nor given up, by the answers alone.
+    earmarks: BTreeMap<u8, u32>,
     faulty: Faults,
 }
 
@@ -146,6 +154,7 @@ impl World {
             kernel,
             in_cleaner: Some(None),
             told: BTreeMap::new(),
+            earmarks: BTreeMap::new(),
             faulty: Faults::None,
         }
     }
@@ -179,7 +188,17 @@ impl World {
 
     fn note(&mut self, client: Client, request: Request, reply: Reply) {
         match (client, request, reply) {
-            (Client::Vmm(guest), _, Reply::Granted { piece }) => {
+            (Client::Vmm(guest), Request::Take(purpose), Reply::Granted { piece }) => {
+                let account = self.server.guests()[usize::from(guest.0)].unwrap();
+                let earmarks = self.earmarks.entry(guest.0).or_default();
+                if purpose == Purpose::Touched && *earmarks > 0 {
+                    *earmarks -= 1;
+                } else {
+                    assert!(
+                        account.held() <= account.target,
+                        "{guest:?} grew past its target"
+                    );
+                }
                 let told = self.told.entry(guest.0).or_default();
                 assert!(
                     !told.contains(&piece),
@@ -187,7 +206,17 @@ impl World {
                 );
                 told.push(piece);
             }
-            (Client::Vmm(guest), Request::Return { piece, .. }, Reply::Done) => {
+            (Client::Vmm(guest), Request::DropEarmark(pieces), Reply::Done) => {
+                *self.earmarks.entry(guest.0).or_default() -= pieces.0;
+            }
+            (Client::Balancer, Request::Revoke { guest, .. }, Reply::Taken(pieces)) => {
+                let earmarks = self.earmarks.entry(guest.0).or_default();
+                *earmarks -= pieces.0.min(*earmarks);
+            }
+            (Client::Vmm(guest), Request::Return { piece, why }, Reply::Done) => {
+                if why == ReturnReason::Reported {
+                    *self.earmarks.entry(guest.0).or_default() += 1;
+                }
                 // M5: when the answer arrives nothing is left.
                 assert!(self.kernel.pieces[piece.0 as usize].copies.is_empty());
                 self.told
@@ -205,6 +234,7 @@ impl World {
             }
             (Client::Supervisor, Request::Retire(guest), Reply::Done) => {
                 self.told.remove(&guest.0);
+                self.earmarks.remove(&guest.0);
             }
             _ => {}
         }
@@ -272,6 +302,7 @@ impl World {
             total
         );
         self.server = server;
+        self.earmarks.clear();
         // A VMM keeps what its capabilities still name; what was revoked shows as a fault to it.
         for (guest, told) in &mut self.told {
             told.retain(|piece| {
@@ -337,6 +368,8 @@ impl World {
                 continue;
             };
             assert_eq!(guest.assigned.0, held, "guest {id}");
+            let earmarks = self.earmarks.get(&id).copied().unwrap_or(0);
+            assert_eq!(guest.earmarked.0, earmarks, "guest {id}");
             claims += u64::from(guest.claim().0);
             let told = self.told.get(&id).map_or(0, Vec::len) as u32;
             if self.faulty == Faults::None {
@@ -362,8 +395,24 @@ impl World {
 
 fn play(steps: Vec<Step>) {
     let mut world = World::new(PIECES);
+    world.clean_all();
+    for (id, startup) in [(0, 4), (1, 6)] {
+        let bounds = Bounds {
+            minimum: Pieces(2),
+            startup: Pieces(startup),
+            maximum: Pieces(16),
+        };
+        let guest = GuestId(id);
+        world.ask(Client::Supervisor, Request::Admit { guest, bounds });
+    }
     for step in steps {
         match step {
+            Step::ReturnOwn(guest, nth, why) => {
+                let told = world.told.get(&guest).filter(|told| !told.is_empty());
+                if let Some(piece) = told.map(|told| told[nth % told.len()]) {
+                    world.ask(Client::Vmm(GuestId(guest)), Request::Return { piece, why });
+                }
+            }
             Step::Ask(client, request) => {
                 world.ask(client, request);
             }
