@@ -6,11 +6,13 @@
 //!
 //! Not for: images (`xtask` makes them), what is said on the line (`operator`).
 
+mod board;
 mod machine;
 mod process;
 mod transcript;
 mod version;
 
+pub use board::{BOARDS, Board};
 pub use machine::{Count, Cpu, ExceptionLevels, Gic, Highmem, Machine};
 pub use process::{LineReader, LineWriter, Qemu, stop_all};
 pub use transcript::{Ending, Transcript, run_to_verdict};

@@ -1,15 +1,22 @@
 //! The front door: image, run, test, bench, doctor.
 #![forbid(unsafe_code)]
 
+mod boot;
+mod bundle;
 mod cargo;
 mod elf;
 mod guests;
+mod image;
 mod paths;
 mod progress;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use image::{Flavour, Format};
+use qemu_machine::Board;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use system::Scale;
 
 /// Builds, runs and tests Ballast.
 #[derive(Debug, Parser)]
@@ -22,12 +29,63 @@ struct Arguments {
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make the bootable image of a system.
+    Image {
+        /// The system description.
+        system: PathBuf,
+        /// The board, instead of the one that the description names.
+        #[arg(long, value_name = "NAME")]
+        board: Option<String>,
+        /// Full size, or everything divided by four.
+        #[arg(long, value_enum, default_value_t)]
+        scale: ScaleArgument,
+        /// The file to write; a name ending in `.img` makes an arm64 `Image`.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// The form of the file, whatever its name.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+        /// The kernel with debug system calls.
+        #[arg(long)]
+        debug: bool,
+        /// A Debian mirror to use instead of the machine's own.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+    /// Make the kernel alone, as seL4's loader takes it.
+    Kernel {
+        /// The flavour with debug system calls.
+        #[arg(long)]
+        debug: bool,
+        /// The file to write.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Fetch and make the guests' files alone.
     Guests {
         /// A Debian mirror to use instead of the machine's own.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
+}
+
+/// How large everything is made.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum ScaleArgument {
+    /// As written.
+    #[default]
+    Full,
+    /// Every size divided by four.
+    Quarter,
+}
+
+impl From<ScaleArgument> for Scale {
+    fn from(argument: ScaleArgument) -> Self {
+        match argument {
+            ScaleArgument::Full => Self::Full,
+            ScaleArgument::Quarter => Self::Quarter,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -44,11 +102,50 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     let paths = paths::Paths::find()?;
     let cargo = cargo::Cargo::new(&paths);
     match command {
+        Command::Image {
+            system,
+            board,
+            scale,
+            output,
+            format,
+            debug,
+            mirror,
+        } => {
+            let description = image::describe(&system, board.as_deref(), scale.into())?;
+            let built = image::build(
+                &paths,
+                &cargo,
+                &description,
+                flavour(debug),
+                mirror.as_deref(),
+            )?;
+            let format = format.unwrap_or_else(|| match output.extension() {
+                Some(ext) if ext == "img" => Format::Image,
+                _ => Format::Elf,
+            });
+            let board = Board::named(description.board).context("the board has vanished")?;
+            image::write(&built, format, board.load_address, &output)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Kernel { debug, output } => {
+            let kernel = image::kernel(&cargo, flavour(debug))?;
+            std::fs::copy(&kernel, &output)
+                .with_context(|| format!("writing {}", output.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Guests { mirror } => {
             let guest = guests::linux(&paths, &cargo, mirror.as_deref())?;
             println!("{}", guest.kernel.display());
             println!("{}", guest.initrd.display());
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+fn flavour(debug: bool) -> Flavour {
+    if debug {
+        Flavour::Debug
+    } else {
+        Flavour::Release
     }
 }

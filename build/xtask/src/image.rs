@@ -1,0 +1,193 @@
+//! From a system description to a bootable image.
+
+use crate::cargo::{Cargo, Target};
+use crate::paths::{Paths, write_if_changed};
+use crate::{boot, bundle, elf, guests, progress};
+use anyhow::{Context, Result, bail, ensure};
+use protocol::bundle::FileKind;
+use protocol::layout::BUNDLE_VADDR;
+use qemu_machine::BOARDS;
+use std::path::{Path, PathBuf};
+use system::{Description, Scale, Source, Use};
+
+/// The components that the bundle carries, by crate name.
+pub const COMPONENTS: [&str; 5] = ["memory-server", "balancer", "console", "timer", "vmm"];
+
+/// The root CNode has 2^13 slots; each 4 KiB of the root task's image takes one, and about 1500 are for everything else.
+const ROOT_IMAGE_MAX_BYTES: u64 = 26 << 20;
+
+/// Which kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// As it ships: no debug system calls.
+    #[default]
+    Release,
+    /// With debug system calls.
+    Debug,
+}
+
+/// The forms an image can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// An ELF file.
+    #[default]
+    Elf,
+    /// The arm64 Linux `Image` format (U-Boot `booti`, Raspberry Pi firmware, QEMU with a device tree).
+    Image,
+}
+
+/// Builds the kernel and returns its ELF file.
+///
+/// # Errors
+/// When it does not build.
+pub fn kernel(cargo: &Cargo, flavour: Flavour) -> Result<PathBuf> {
+    match flavour {
+        Flavour::Release => cargo.build_one("kernel", Target::BareMetal),
+        Flavour::Debug => cargo.build_with("kernel", Target::BareMetal, &["debug"]),
+    }
+}
+
+/// Reads and checks a description, showing what is wrong with it.
+///
+/// # Errors
+/// When it is wrong; the problems have been shown.
+pub fn describe(path: &Path, board: Option<&str>, scale: Scale) -> Result<Description> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the system description {}", path.display()))?;
+    let boards = BOARDS.map(|board| system::Board {
+        name: board.name,
+        memory_max_mib: board.memory_max_mib,
+    });
+    let context = system::Context {
+        directory: path.parent().unwrap_or(Path::new(".")),
+        boards: &boards,
+        board,
+        scale,
+    };
+    let file = path.display().to_string();
+    match system::check(&text, &context) {
+        Ok(description) => {
+            eprint!("{}", system::render(&file, &text, &description.warnings));
+            Ok(description)
+        }
+        Err(problems) => {
+            eprint!("{}", system::render(&file, &text, &problems));
+            bail!("{file} has mistakes; nothing was built")
+        }
+    }
+}
+
+/// Builds everything a description needs and packs it, in the arm64 `Image` form.
+///
+/// # Errors
+/// When a part cannot be built or the whole is too large.
+pub fn build(
+    paths: &Paths,
+    cargo: &Cargo,
+    description: &Description,
+    flavour: Flavour,
+    mirror: Option<&str>,
+) -> Result<Vec<u8>> {
+    let mut inputs = guest_files(paths, cargo, description, mirror)?;
+    for component in COMPONENTS {
+        let file = cargo.build_one(component, Target::BareMetal)?;
+        inputs.push(bundle::Input {
+            name: component.to_owned(),
+            kind: FileKind::Component,
+            content: elf::strip(&read(&file)?).with_context(|| component.to_owned())?,
+        });
+    }
+    let root_task = read(&cargo.build_one("root-task", Target::BareMetal)?)?;
+    let kernel = read(&kernel(cargo, flavour)?)?;
+    let boot = read(&cargo.build_one("boot", Target::BareMetal)?)?;
+    progress::step("pack the image", || {
+        let bundle = bundle::write(&description.system, &inputs)?;
+        let root_task =
+            elf::append_segment(&root_task, BUNDLE_VADDR, &bundle).context("root-task")?;
+        let span = elf::span_bytes(&root_task)?;
+        ensure!(
+            span <= ROOT_IMAGE_MAX_BYTES,
+            "the packed guests and components take {:.1} MiB; {} MiB fit. The largest: {}",
+            span as f64 / f64::from(1 << 20),
+            ROOT_IMAGE_MAX_BYTES >> 20,
+            largest(&inputs)
+        );
+        boot::pack(&boot, &elf::strip(&kernel)?, &root_task)
+    })
+}
+
+/// Writes an image in the form asked for.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(image: &[u8], format: Format, load_address: u64, output: &Path) -> Result<()> {
+    match format {
+        Format::Image => write_if_changed(output, image),
+        Format::Elf => write_if_changed(output, &boot::as_elf(image, load_address)?),
+    }
+}
+
+fn largest(inputs: &[bundle::Input]) -> String {
+    let mut sizes: Vec<_> = inputs
+        .iter()
+        .map(|input| (input.content.len(), input.name.as_str()))
+        .collect();
+    sizes.sort_unstable_by(|one, other| other.cmp(one));
+    sizes
+        .iter()
+        .take(4)
+        .map(|(bytes, name)| format!("{name} ({:.1} MB before packing)", *bytes as f64 / 1e6))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn guest_files(
+    paths: &Paths,
+    cargo: &Cargo,
+    description: &Description,
+    mirror: Option<&str>,
+) -> Result<Vec<bundle::Input>> {
+    let mut linux = None;
+    let mut inputs = Vec::new();
+    for file in &description.files {
+        let needs_linux = matches!(file.source, Source::DebianKernel | Source::DebianInitrd);
+        if needs_linux && linux.is_none() {
+            linux = Some(guests::linux(paths, cargo, mirror)?);
+        }
+        let (name, content) = match (&file.source, &linux) {
+            (Source::DebianKernel, Some(linux)) => {
+                ("debian/Image".to_owned(), read(&linux.kernel)?)
+            }
+            (Source::DebianInitrd, Some(linux)) => {
+                ("debian/initrd.cpio".to_owned(), read(&linux.initrd)?)
+            }
+            (Source::Unikernel, _) => ("unikernel".to_owned(), unikernel(cargo)?),
+            (Source::Path(path), _) => (path.display().to_string(), read(path)?),
+            (Source::DebianKernel | Source::DebianInitrd, None) => {
+                bail!("the Linux guest's files are missing")
+            }
+        };
+        inputs.push(bundle::Input {
+            name,
+            kind: match file.used_as {
+                Use::Kernel => FileKind::GuestKernel,
+                Use::Initrd => FileKind::GuestInitrd,
+            },
+            content,
+        });
+    }
+    Ok(inputs)
+}
+
+/// The unikernel as an arm64 `Image`: its ELF file, flattened.
+fn unikernel(cargo: &Cargo) -> Result<Vec<u8>> {
+    let file = cargo.build_one("unikernel", Target::BareMetal)?;
+    let (_, image) = elf::flatten(&read(&file)?)?;
+    system::files::check_arm64_image(&image)
+        .map_err(|reason| anyhow::anyhow!("the unikernel: {reason}"))?;
+    Ok(image)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
