@@ -6,7 +6,7 @@
 //!
 //! Invariants of a [`Description`]:
 //! 1. minimum <= startup <= maximum for each guest, all multiples of 2 MiB, and the minimums together fit the pool;
-//! 2. names are unique; every range of `design/dynamic-memory.md` holds;
+//! 2. names are unique; every range that the book gives holds;
 //! 3. `kernel_file` and `initrd_file` of each guest are positions in [`Description::files`], and files named by path
 //!    exist and are what they should be.
 //!
