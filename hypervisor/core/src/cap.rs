@@ -50,6 +50,12 @@ impl Rights {
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
+    /// What either has.
+    #[inline]
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
     /// What both have.
     #[inline]
     #[must_use]
@@ -243,6 +249,55 @@ pub enum CapView {
 /// [`CapView::Zombie`]'s radix for a TCB.
 pub const ZOMBIE_TCB: u32 = 63;
 
+/// The kind of a capability, where only that is of interest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kind(u8);
+
+impl Kind {
+    /// Empty.
+    pub const NULL: Self = Self(0);
+    /// Untyped memory.
+    pub const UNTYPED: Self = Self(1);
+    /// Endpoint.
+    pub const ENDPOINT: Self = Self(2);
+    /// Notification.
+    pub const NOTIFICATION: Self = Self(3);
+    /// Reply object.
+    pub const REPLY: Self = Self(4);
+    /// CNode.
+    pub const CNODE: Self = Self(5);
+    /// What is left of a CNode or TCB under deletion.
+    pub const ZOMBIE: Self = Self(6);
+    /// Thread.
+    pub const THREAD: Self = Self(7);
+    /// Scheduling context.
+    pub const SC: Self = Self(8);
+    /// Authority over a core's time.
+    pub const SCHED_CONTROL: Self = Self(9);
+    /// Authority over all interrupts.
+    pub const IRQ_CONTROL: Self = Self(10);
+    /// One interrupt.
+    pub const IRQ_HANDLER: Self = Self(11);
+    /// Frame.
+    pub const FRAME: Self = Self(12);
+    /// Page table.
+    pub const PAGE_TABLE: Self = Self(13);
+    /// Root of an address space.
+    pub const VSPACE: Self = Self(14);
+    /// Authority over ASIDs.
+    pub const ASID_CONTROL: Self = Self(15);
+    /// ASID pool.
+    pub const ASID_POOL: Self = Self(16);
+    /// vCPU.
+    pub const VCPU: Self = Self(17);
+    /// Authority over domains.
+    pub const DOMAIN: Self = Self(18);
+    /// Authority to make secure monitor calls.
+    pub const SMC: Self = Self(19);
+    /// Software-generated interrupt.
+    pub const SGI: Self = Self(20);
+}
+
 const K_NULL: u64 = 0;
 const K_UNTYPED: u64 = 1;
 const K_ENDPOINT: u64 = 2;
@@ -270,6 +325,11 @@ const ADDR_MASK: u64 = (1 << 44) - 1;
 /// Bits of the first word of mapped kinds: asid 0..=15, mapped 16, level 17..=18, vaddr >> 12 from 20.
 const MAPPED: u64 = 1 << 16;
 
+#[inline]
+const fn mapping_word(mapping: Mapping, level: u32) -> u64 {
+    (mapping.asid as u64) | MAPPED | (((level & 3) as u64) << 17) | ((mapping.vaddr >> 12) << 20)
+}
+
 impl Cap {
     /// The empty capability: all zero.
     pub const NULL: Self = Self { word: 0, packed: 0 };
@@ -279,6 +339,148 @@ impl Cap {
     #[must_use]
     pub const fn is_null(self) -> bool {
         self.packed >> 59 == K_NULL
+    }
+
+    /// Its kind.
+    #[inline]
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        Kind((self.packed >> 59) as u8)
+    }
+
+    /// The kind's own word: the badge of an endpoint, notification or SMC capability.
+    #[inline]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.word
+    }
+
+    /// Whether both stand for the same object (or the same authority). Untyped memory is the same when it begins at
+    /// the same address.
+    #[inline]
+    #[must_use]
+    pub const fn same_object(self, other: Self) -> bool {
+        const IDENTITY: u64 = (0x1f << 59) | ADDR_MASK;
+        if (self.packed ^ other.packed) & IDENTITY != 0 {
+            return false;
+        }
+        match self.packed >> 59 {
+            K_NULL => false,
+            K_IRQ_HANDLER | K_SCHED_CONTROL => self.word == other.word,
+            K_SGI => self.word == other.word && self.packed == other.packed,
+            _ => true,
+        }
+    }
+
+    /// Whether `other`'s memory lies in this untyped capability's. False unless this is untyped and `other` has memory.
+    #[inline]
+    #[must_use]
+    pub const fn untyped_contains(self, other: Self) -> bool {
+        const WITH_MEMORY: u64 = (1 << K_UNTYPED)
+            | (1 << K_ENDPOINT)
+            | (1 << K_NOTIFICATION)
+            | (1 << K_REPLY)
+            | (1 << K_CNODE)
+            | (1 << K_ZOMBIE)
+            | (1 << K_THREAD)
+            | (1 << K_SC)
+            | (1 << K_FRAME)
+            | (1 << K_PAGE_TABLE)
+            | (1 << K_VSPACE)
+            | (1 << K_ASID_POOL)
+            | (1 << K_VCPU);
+        if self.packed >> 59 != K_UNTYPED || (WITH_MEMORY >> (other.packed >> 59)) & 1 == 0 {
+            return false;
+        }
+        let bits = (self.packed >> 44) & 63;
+        if other.packed >> 59 == K_UNTYPED && (other.packed >> 44) & 63 > bits {
+            return false;
+        }
+        let offset = (other.packed & ADDR_MASK).wrapping_sub(self.packed & ADDR_MASK) << 4;
+        offset >> bits == 0
+    }
+
+    /// The capability with at most these rights. Kinds without rights stay as they are; a frame that cannot be read cannot
+    /// be written either (the hardware's write-only mappings have no use).
+    #[inline]
+    #[must_use]
+    pub const fn masked(self, rights: Rights) -> Self {
+        let keep = rights.bits() as u64;
+        let lost = match self.packed >> 59 {
+            K_ENDPOINT | K_NOTIFICATION | K_REPLY => !keep & 15,
+            K_FRAME if keep & 2 == 0 => 3 << 3,
+            K_FRAME => (!keep & 3) << 3,
+            _ => 0,
+        };
+        Self {
+            word: self.word,
+            packed: self.packed & !(lost << 44),
+        }
+    }
+
+    /// The capability with another badge; for endpoint, notification and SMC capabilities.
+    #[inline]
+    #[must_use]
+    pub const fn with_word(self, badge: u64) -> Self {
+        Self {
+            word: badge,
+            packed: self.packed,
+        }
+    }
+
+    /// Whether a frame or page table is mapped, or an address space has an ASID; for other kinds without meaning.
+    #[inline]
+    #[must_use]
+    pub const fn is_mapped(self) -> bool {
+        self.word & MAPPED != 0
+    }
+
+    /// A frame, page table or address space that is mapped nowhere; not to be used on other kinds.
+    #[inline]
+    #[must_use]
+    pub const fn without_mapping(self) -> Self {
+        Self {
+            word: 0,
+            packed: self.packed,
+        }
+    }
+
+    /// A frame or page table (at `level`, which a frame has not) that is mapped; not to be used on other kinds.
+    #[inline]
+    #[must_use]
+    pub const fn with_mapping(self, mapping: Mapping, level: u32) -> Self {
+        Self {
+            word: mapping_word(mapping, level),
+            packed: self.packed,
+        }
+    }
+
+    /// The zombie that this CNode or thread capability becomes, `word` slots still to be emptied.
+    #[inline]
+    #[must_use]
+    pub const fn zombie(slots: Ref<Slot>, radix: u32, word: u64) -> Self {
+        Self::new(K_ZOMBIE, (radix & 63) as u64, slots.addr(), word)
+    }
+
+    /// An untyped capability with its free index at the end; others unchanged.
+    #[inline]
+    #[must_use]
+    pub const fn with_untyped_full(self) -> Self {
+        if self.packed >> 59 == K_UNTYPED {
+            self.with_untyped_free(1 << ((self.packed >> 44) & 63))
+        } else {
+            self
+        }
+    }
+
+    /// An untyped capability with another free index; not to be used on others.
+    #[inline]
+    #[must_use]
+    pub const fn with_untyped_free(self, free_offset: u64) -> Self {
+        Self {
+            word: free_offset,
+            packed: self.packed,
+        }
     }
 
     #[inline]
@@ -294,9 +496,7 @@ impl Cap {
     #[must_use]
     pub fn from_view(view: CapView) -> Self {
         let mapping_word = |mapping: Option<Mapping>, level: u32| match mapping {
-            Some(m) => {
-                u64::from(m.asid) | MAPPED | (u64::from(level & 3) << 17) | ((m.vaddr >> 12) << 20)
-            }
+            Some(mapping) => mapping_word(mapping, level),
             None => 0,
         };
         match view {
