@@ -1,0 +1,546 @@
+//! The guest's memory piece by piece, and the view of it that devices get.
+//!
+//! Invariants:
+//! 1. Piece `i` below the startup size lies at RAM + i * 2 MiB, the others follow in the hot-plug region.
+//! 2. [`State::Granted`] exactly while the memory server's last word on the piece was a grant.
+//! 3. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
+//!    be given back.
+
+use crate::ram::{AccessError, GuestMemory};
+use protocol::layout::ipa as map;
+use protocol::memory::{Purpose, Refusal, ReturnReason};
+use protocol::units::{PIECE_BITS, PIECE_BYTES, PieceId, Pieces};
+
+/// Most pieces of a guest: 8 GiB.
+pub const MAX_PIECES: usize = 4096;
+/// Balloon pages (4 KiB; virtio 1.3, 5.5.6) in a piece.
+pub const PAGES_PER_PIECE: u32 = 512;
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not plugged: the guest has no right to touch it.
+    Absent,
+    /// The guest has it.
+    Granted(PieceId),
+    /// The guest reported it free: it comes back at the first touch.
+    Reported,
+    /// Wholly in the balloon and given back.
+    Ballooned,
+    /// Taken by force.
+    Revoked,
+}
+
+/// The memory server and the VMM's address space, as this crate needs them.
+pub trait Supply {
+    /// Obtains a piece and maps it for the guest as its piece `index` at `ipa`.
+    ///
+    /// # Errors
+    /// The server's refusal; nothing has changed.
+    fn take(&mut self, index: u32, ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal>;
+    /// Gives the guest's piece `index` back. Afterwards no mapping of it is left.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal>;
+    /// Pieces that were reported free are given up for good.
+    fn drop_earmark(&mut self, pieces: Pieces);
+    /// Makes piece `index` visible in the VMM's own window.
+    ///
+    /// # Errors
+    /// [`Vanished`] when that fails: the piece was taken by force.
+    fn open_window(&mut self, index: u32, ipa: u64) -> Result<(), Vanished>;
+    /// Copies out of the window.
+    ///
+    /// # Errors
+    /// [`Vanished`] when the memory was taken by force under the copy.
+    fn copy_out(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), Vanished>;
+    /// Copies into the window.
+    ///
+    /// # Errors
+    /// [`Vanished`] when the memory was taken by force under the copy.
+    fn copy_in(&mut self, ipa: u64, from: &[u8]) -> Result<(), Vanished>;
+}
+
+/// Memory that was there is there no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vanished;
+
+/// Whether the VMM sees a piece in its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Window {
+    Closed,
+    Open,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    state: State,
+    window: Window,
+    ballooned_pages: u16,
+}
+
+/// Why a piece could not be brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TouchError {
+    /// The guest has no right to it.
+    Foreign,
+    /// It was taken by force.
+    Revoked,
+    /// Not at this moment; the memory server will signal.
+    NotReady,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Table {
+    startup: u32,
+    hotplug_base: u64,
+    hotplug: u32,
+    entries: [Entry; MAX_PIECES],
+    bits: [[u64; 8]; MAX_PIECES],
+    ballooned_pages: u32,
+    returned_by_balloon: u32,
+    reported: u32,
+    plugged: u32,
+}
+
+impl Table {
+    /// A table of nothing; [`Table::set_up`] says how much there is.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            startup: 0,
+            hotplug_base: 0,
+            hotplug: 0,
+            entries: [Entry {
+                state: State::Absent,
+                window: Window::Closed,
+                ballooned_pages: 0,
+            }; MAX_PIECES],
+            bits: [[0; 8]; MAX_PIECES],
+            ballooned_pages: 0,
+            returned_by_balloon: 0,
+            reported: 0,
+            plugged: 0,
+        }
+    }
+
+    /// Sets the sizes: startup memory, and the hot-plug region as far as the table has room. The region lies at the
+    /// first multiple of 1 GiB at or above both the end of startup memory and 4 GiB.
+    pub fn set_up(&mut self, startup: Pieces, hotplug_bytes: u64) {
+        self.startup = startup.0.min(MAX_PIECES as u32);
+        let ram_end = map::RAM + u64::from(self.startup) * PIECE_BYTES;
+        self.hotplug_base = ram_end
+            .max(map::HOTPLUG_MIN)
+            .next_multiple_of(map::HOTPLUG_ALIGN);
+        let room = MAX_PIECES as u64 - u64::from(self.startup);
+        self.hotplug = (hotplug_bytes / PIECE_BYTES).min(room) as u32;
+    }
+
+    /// Startup pieces.
+    #[must_use]
+    pub const fn startup(&self) -> u32 {
+        self.startup
+    }
+
+    /// Pieces that the hot-plug region has room for.
+    #[must_use]
+    pub const fn hotplug(&self) -> u32 {
+        self.hotplug
+    }
+
+    /// First byte of the hot-plug region.
+    #[must_use]
+    pub const fn hotplug_base(&self) -> u64 {
+        self.hotplug_base
+    }
+
+    /// Plugged pieces of the hot-plug region.
+    #[must_use]
+    pub const fn plugged(&self) -> u32 {
+        self.plugged
+    }
+
+    /// Pages in the balloon.
+    #[must_use]
+    pub const fn ballooned_pages(&self) -> u32 {
+        self.ballooned_pages
+    }
+
+    /// Pages in the balloon whose piece could not go back.
+    #[must_use]
+    pub const fn stranded_pages(&self) -> u32 {
+        self.ballooned_pages
+            .saturating_sub(self.returned_by_balloon * PAGES_PER_PIECE)
+    }
+
+    /// Pieces reported free.
+    #[must_use]
+    pub const fn reported(&self) -> u32 {
+        self.reported
+    }
+
+    /// The piece that holds an address.
+    #[must_use]
+    pub fn index_of(&self, ipa: u64) -> Option<u32> {
+        let region = |base: u64, pieces: u32, first: u32| {
+            let piece = ipa.checked_sub(base)? >> PIECE_BITS;
+            (piece < u64::from(pieces)).then_some(first + piece as u32)
+        };
+        region(map::RAM, self.startup, 0)
+            .or_else(|| region(self.hotplug_base, self.hotplug, self.startup))
+    }
+
+    /// The address of a piece.
+    #[must_use]
+    pub fn ipa_of(&self, index: u32) -> u64 {
+        match index.checked_sub(self.startup) {
+            None => map::RAM + u64::from(index) * PIECE_BYTES,
+            Some(plug) => self.hotplug_base + u64::from(plug) * PIECE_BYTES,
+        }
+    }
+
+    fn entry(&self, index: u32) -> Option<&Entry> {
+        if index >= self.startup + self.hotplug {
+            return None;
+        }
+        self.entries.get(index as usize)
+    }
+
+    /// A piece's state; `Absent` for one that does not exist.
+    #[must_use]
+    pub fn state(&self, index: u32) -> State {
+        self.entry(index).map_or(State::Absent, |entry| entry.state)
+    }
+
+    fn set_state(&mut self, index: u32, state: State) {
+        let old = self.state(index);
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.state = state;
+            entry.window = Window::Closed;
+        }
+        let step = |count: &mut u32, was: State, kind: State| {
+            if was == kind {
+                *count = count.saturating_sub(1);
+            }
+            if state == kind {
+                *count += 1;
+            }
+        };
+        step(&mut self.reported, old, State::Reported);
+        step(&mut self.returned_by_balloon, old, State::Ballooned);
+        if index >= self.startup {
+            match (old, state) {
+                (State::Absent, State::Absent) => {}
+                (State::Absent, _) => self.plugged += 1,
+                (_, State::Absent) => self.plugged = self.plugged.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a piece that the guest does not have: at start, for a plug, for a deflation.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn take(&mut self, index: u32, supply: &mut impl Supply) -> Result<(), Refusal> {
+        let purpose = match self.state(index) {
+            State::Granted(_) => return Ok(()),
+            State::Reported => Purpose::Touched,
+            State::Absent | State::Ballooned | State::Revoked => Purpose::Grow,
+        };
+        let piece = supply.take(index, self.ipa_of(index), purpose)?;
+        self.set_state(index, State::Granted(piece));
+        Ok(())
+    }
+
+    /// The guest (or a device for it) touches an address: brings back what it had reported free.
+    ///
+    /// # Errors
+    /// [`TouchError`].
+    pub fn touch(&mut self, ipa: u64, supply: &mut impl Supply) -> Result<u32, TouchError> {
+        let index = self.index_of(ipa).ok_or(TouchError::Foreign)?;
+        match self.state(index) {
+            State::Granted(_) => Ok(index),
+            State::Reported => match self.take(index, supply) {
+                Ok(()) => Ok(index),
+                Err(_) => Err(TouchError::NotReady),
+            },
+            State::Absent | State::Ballooned => Err(TouchError::Foreign),
+            State::Revoked => Err(TouchError::Revoked),
+        }
+    }
+
+    /// The guest reported every page of these bytes free: whole pieces in them go back. How many did.
+    pub fn report_free(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> u32 {
+        let (Some(end), Some(first)) = (
+            ipa.checked_add(len),
+            ipa.checked_next_multiple_of(PIECE_BYTES),
+        ) else {
+            return 0;
+        };
+        let mut given = 0;
+        let mut at = first.max(map::RAM);
+        // At most one pass over all pieces: addresses between the regions are skipped.
+        while at.checked_add(PIECE_BYTES).is_some_and(|next| next <= end) {
+            match self.index_of(at) {
+                Some(index) => {
+                    if let State::Granted(piece) = self.state(index)
+                        && supply
+                            .give_back(index, piece, ReturnReason::Reported)
+                            .is_ok()
+                    {
+                        self.set_state(index, State::Reported);
+                        given += 1;
+                    }
+                    at += PIECE_BYTES;
+                }
+                None if at < self.hotplug_base => at = self.hotplug_base,
+                None => break,
+            }
+        }
+        given
+    }
+
+    /// Puts a page into the balloon. Its piece goes back when it was the last one.
+    ///
+    /// # Errors
+    /// [`TouchError::Foreign`] when the guest does not have the page.
+    pub fn inflate(&mut self, page: u64, supply: &mut impl Supply) -> Result<(), TouchError> {
+        let (index, word, bit) = self.locate(page)?;
+        if matches!(self.state(index), State::Absent | State::Revoked) {
+            return Err(TouchError::Foreign);
+        }
+        let Some(slot) = self
+            .bits
+            .get_mut(index as usize)
+            .and_then(|bits| bits.get_mut(word))
+        else {
+            return Err(TouchError::Foreign);
+        };
+        if *slot & bit != 0 {
+            return Ok(());
+        }
+        *slot |= bit;
+        self.ballooned_pages += 1;
+        let mut full = false;
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.ballooned_pages += 1;
+            full = u32::from(entry.ballooned_pages) == PAGES_PER_PIECE;
+        }
+        if full {
+            match self.state(index) {
+                State::Granted(piece) => {
+                    if supply
+                        .give_back(index, piece, ReturnReason::Ballooned)
+                        .is_ok()
+                    {
+                        self.set_state(index, State::Ballooned);
+                    }
+                }
+                State::Reported => {
+                    supply.drop_earmark(Pieces(1));
+                    self.set_state(index, State::Ballooned);
+                }
+                State::Absent | State::Ballooned | State::Revoked => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a page out of the balloon; its piece is there again before the guest is told.
+    ///
+    /// # Errors
+    /// [`TouchError::NotReady`] when the server has no piece for it yet: ask again; [`TouchError::Foreign`] for a
+    /// page that does not exist.
+    pub fn deflate(&mut self, page: u64, supply: &mut impl Supply) -> Result<(), TouchError> {
+        let (index, word, bit) = self.locate(page)?;
+        let ballooned = self
+            .bits
+            .get(index as usize)
+            .and_then(|bits| bits.get(word))
+            .is_some_and(|word| word & bit != 0);
+        if !ballooned {
+            return Ok(());
+        }
+        if matches!(self.state(index), State::Ballooned) && self.take(index, supply).is_err() {
+            return Err(TouchError::NotReady);
+        }
+        self.clear_page(index, word, bit);
+        Ok(())
+    }
+
+    fn clear_page(&mut self, index: u32, word: usize, bit: u64) {
+        if let Some(slot) = self
+            .bits
+            .get_mut(index as usize)
+            .and_then(|bits| bits.get_mut(word))
+        {
+            *slot &= !bit;
+        }
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.ballooned_pages = entry.ballooned_pages.saturating_sub(1);
+        }
+        self.ballooned_pages = self.ballooned_pages.saturating_sub(1);
+    }
+
+    /// The balloon is empty again (the driver reset the device): its pages are the guest's once more. Returned pieces
+    /// become like reported ones only after their memory is taken again, so this asks for each; those that cannot come
+    /// now stay ballooned and are tried again. How many are still missing.
+    pub fn empty_balloon(&mut self, supply: &mut impl Supply) -> u32 {
+        let mut missing = 0;
+        for index in 0..self.startup + self.hotplug {
+            if self
+                .entry(index)
+                .is_none_or(|entry| entry.ballooned_pages == 0)
+            {
+                continue;
+            }
+            if self.state(index) == State::Ballooned && self.take(index, supply).is_err() {
+                missing += 1;
+                continue;
+            }
+            self.forget_pages(index);
+        }
+        missing
+    }
+
+    fn forget_pages(&mut self, index: u32) {
+        if let Some(bits) = self.bits.get_mut(index as usize) {
+            *bits = [0; 8];
+        }
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            self.ballooned_pages = self
+                .ballooned_pages
+                .saturating_sub(u32::from(entry.ballooned_pages));
+            entry.ballooned_pages = 0;
+        }
+    }
+
+    /// Unplugs a piece of the hot-plug region.
+    ///
+    /// # Errors
+    /// The server's refusal; the piece stays.
+    pub fn unplug(&mut self, index: u32, supply: &mut impl Supply) -> Result<(), Refusal> {
+        match self.state(index) {
+            State::Absent => return Ok(()),
+            State::Granted(piece) => supply.give_back(index, piece, ReturnReason::Unplugged)?,
+            State::Reported => supply.drop_earmark(Pieces(1)),
+            State::Ballooned | State::Revoked => {}
+        }
+        self.forget_pages(index);
+        self.set_state(index, State::Absent);
+        Ok(())
+    }
+
+    /// The memory server took this piece by force. The guest's index of it.
+    pub fn revoked(&mut self, piece: PieceId) -> Option<u32> {
+        let index = (0..self.startup + self.hotplug)
+            .find(|index| self.state(*index) == State::Granted(piece))?;
+        let whole = self
+            .entry(index)
+            .is_some_and(|entry| u32::from(entry.ballooned_pages) == PAGES_PER_PIECE);
+        self.set_state(
+            index,
+            if whole {
+                State::Ballooned
+            } else {
+                State::Revoked
+            },
+        );
+        Some(index)
+    }
+
+    /// Piece, word and bit of a page frame number (4 KiB).
+    fn locate(&self, page: u64) -> Result<(u32, usize, u64), TouchError> {
+        let ipa = page.checked_mul(4096).ok_or(TouchError::Foreign)?;
+        let index = self.index_of(ipa).ok_or(TouchError::Foreign)?;
+        let within = (ipa >> 12) & u64::from(PAGES_PER_PIECE - 1);
+        Ok((index, (within / 64) as usize, 1 << (within % 64)))
+    }
+
+    /// Makes a range of one piece accessible in the window.
+    fn open(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> Result<(), AccessError> {
+        let out_of_range = AccessError::OutOfRange { ipa, len };
+        let index = self.touch(ipa, supply).map_err(|error| match error {
+            TouchError::NotReady => AccessError::NotReady,
+            TouchError::Foreign | TouchError::Revoked => out_of_range,
+        })?;
+        let Some(entry) = self.entries.get_mut(index as usize) else {
+            return Err(out_of_range);
+        };
+        if entry.window == Window::Closed {
+            let base = self.ipa_of(index);
+            supply
+                .open_window(index, base)
+                .map_err(|Vanished| out_of_range)?;
+            if let Some(entry) = self.entries.get_mut(index as usize) {
+                entry.window = Window::Open;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The devices' view of guest memory.
+pub struct View<'a, S> {
+    /// The table.
+    pub table: &'a mut Table,
+    /// The memory server and the window.
+    pub supply: &'a mut S,
+}
+
+impl<S: Supply> View<'_, S> {
+    /// Opens every piece of a range, then hands each part (offset in the buffer, bytes) to `part`.
+    fn each_part(
+        &mut self,
+        ipa: u64,
+        len: usize,
+        mut part: impl FnMut(&mut S, u64, core::ops::Range<usize>) -> Result<(), Vanished>,
+    ) -> Result<(), AccessError> {
+        let error = AccessError::OutOfRange {
+            ipa,
+            len: len as u64,
+        };
+        let end = ipa.checked_add(len as u64).ok_or(error)?;
+        let next_piece = |at: u64| ((at >> PIECE_BITS) + 1) << PIECE_BITS;
+        let mut at = ipa;
+        while at < end {
+            self.table.open(at, len as u64, self.supply)?;
+            at = next_piece(at);
+        }
+        let mut at = ipa;
+        while at < end {
+            let stop = next_piece(at).min(end);
+            let range = (at - ipa) as usize..(stop - ipa) as usize;
+            part(self.supply, at, range).map_err(|Vanished| error)?;
+            at = stop;
+        }
+        Ok(())
+    }
+}
+
+impl<S: Supply> GuestMemory for View<'_, S> {
+    fn read(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), AccessError> {
+        self.each_part(ipa, into.len(), |supply, at, range| {
+            supply.copy_out(at, into.get_mut(range).ok_or(Vanished)?)
+        })
+    }
+
+    fn write(&mut self, ipa: u64, from: &[u8]) -> Result<(), AccessError> {
+        self.each_part(ipa, from.len(), |supply, at, range| {
+            supply.copy_in(at, from.get(range).ok_or(Vanished)?)
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "pieces_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,317 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// A memory server with a target, and memory that remembers.
+pub struct FakeSupply {
+    pub target: u32,
+    pub granted: BTreeMap<u32, PieceId>,
+    pub earmarked: u32,
+    pub clean: u32,
+    next: u32,
+    pub memory: BTreeMap<u32, Vec<u8>>,
+    pub windows: Vec<u32>,
+    pub returned: Vec<(u32, ReturnReason)>,
+    pub vanish: Option<u32>,
+}
+
+impl FakeSupply {
+    pub fn new(target: u32) -> Self {
+        Self {
+            target,
+            granted: BTreeMap::new(),
+            earmarked: 0,
+            clean: u32::MAX,
+            next: 0,
+            memory: BTreeMap::new(),
+            windows: Vec::new(),
+            returned: Vec::new(),
+            vanish: None,
+        }
+    }
+
+    fn find(&self, ipa: u64) -> (u32, usize) {
+        let base = ipa & !(PIECE_BYTES - 1);
+        let index = if base < map::HOTPLUG_MIN {
+            (base - map::RAM) / PIECE_BYTES
+        } else {
+            1000 + (base - map::HOTPLUG_MIN) / PIECE_BYTES
+        };
+        (index as u32, (ipa - base) as usize)
+    }
+}
+
+impl Supply for FakeSupply {
+    fn take(&mut self, index: u32, _ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal> {
+        assert!(!self.granted.contains_key(&index));
+        if self.clean == 0 {
+            return Err(Refusal::NotReady {
+                cleaning: Pieces(1),
+            });
+        }
+        let assigned = self.granted.len() as u32 + self.earmarked;
+        match purpose {
+            Purpose::Grow if assigned >= self.target => {
+                return Err(Refusal::AtTarget {
+                    assigned: Pieces(assigned),
+                    target: Pieces(self.target),
+                });
+            }
+            Purpose::Grow => {}
+            Purpose::Touched => self.earmarked -= 1,
+        }
+        self.clean -= 1;
+        self.next += 1;
+        self.granted.insert(index, PieceId(self.next));
+        Ok(PieceId(self.next))
+    }
+
+    fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
+        if self.granted.get(&index) != Some(&piece) {
+            return Err(Refusal::NotYours(piece));
+        }
+        self.granted.remove(&index);
+        self.windows.retain(|open| *open != index);
+        if why == ReturnReason::Reported {
+            self.earmarked += 1;
+        }
+        self.returned.push((index, why));
+        Ok(())
+    }
+
+    fn drop_earmark(&mut self, pieces: Pieces) {
+        self.earmarked -= pieces.0;
+    }
+
+    fn open_window(&mut self, index: u32, _ipa: u64) -> Result<(), Vanished> {
+        assert!(self.granted.contains_key(&index));
+        self.windows.push(index);
+        Ok(())
+    }
+
+    fn copy_out(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), Vanished> {
+        let (slot, offset) = self.find(ipa);
+        if self.vanish == Some(slot) {
+            return Err(Vanished);
+        }
+        let piece = self
+            .memory
+            .entry(slot)
+            .or_insert_with(|| vec![0; PIECE_BYTES as usize]);
+        into.copy_from_slice(&piece[offset..offset + into.len()]);
+        Ok(())
+    }
+
+    fn copy_in(&mut self, ipa: u64, from: &[u8]) -> Result<(), Vanished> {
+        let (slot, offset) = self.find(ipa);
+        if self.vanish == Some(slot) {
+            return Err(Vanished);
+        }
+        let piece = self
+            .memory
+            .entry(slot)
+            .or_insert_with(|| vec![0; PIECE_BYTES as usize]);
+        piece[offset..offset + from.len()].copy_from_slice(from);
+        Ok(())
+    }
+}
+
+/// A guest with `startup` pieces, all granted, and room for `hotplug`.
+pub fn started(startup: u32, hotplug: u32) -> (Box<Table>, FakeSupply) {
+    let mut table = Box::new(Table::new());
+    table.set_up(Pieces(startup), u64::from(hotplug) * PIECE_BYTES);
+    let mut supply = FakeSupply::new(startup);
+    for index in 0..startup {
+        table.take(index, &mut supply).unwrap();
+    }
+    (table, supply)
+}
+
+const RAM_PAGE: u64 = map::RAM / 4096;
+
+#[test]
+fn addresses_and_pieces_agree() {
+    let (table, _) = started(4, 8);
+    assert_eq!(table.index_of(map::RAM - 1), None);
+    assert_eq!(table.index_of(map::RAM), Some(0));
+    assert_eq!(table.index_of(map::RAM + 4 * PIECE_BYTES), None);
+    assert_eq!(table.hotplug_base(), map::HOTPLUG_MIN);
+    assert_eq!(table.index_of(map::HOTPLUG_MIN + PIECE_BYTES), Some(5));
+    assert_eq!(table.ipa_of(5), map::HOTPLUG_MIN + PIECE_BYTES);
+    assert_eq!(table.index_of(map::HOTPLUG_MIN + 8 * PIECE_BYTES), None);
+    assert_eq!(table.index_of(u64::MAX), None);
+}
+
+#[test]
+fn a_piece_goes_back_when_its_last_page_is_ballooned_and_comes_before_the_guest_uses_it() {
+    let (mut table, mut supply) = started(2, 0);
+    for page in 0..511 {
+        table.inflate(RAM_PAGE + page, &mut supply).unwrap();
+    }
+    assert_eq!(table.stranded_pages(), 511);
+    assert!(supply.returned.is_empty());
+    table.inflate(RAM_PAGE + 511, &mut supply).unwrap();
+    assert_eq!(supply.returned, [(0, ReturnReason::Ballooned)]);
+    assert_eq!(table.stranded_pages(), 0);
+    assert_eq!(table.touch(map::RAM, &mut supply), Err(TouchError::Foreign));
+    supply.target = 1;
+    assert_eq!(
+        table.deflate(RAM_PAGE + 3, &mut supply),
+        Err(TouchError::NotReady)
+    );
+    supply.target = 2;
+    table.deflate(RAM_PAGE + 3, &mut supply).unwrap();
+    assert_eq!(table.touch(map::RAM, &mut supply), Ok(0));
+    assert_eq!(table.stranded_pages(), 511);
+}
+
+#[test]
+fn pages_the_guest_does_not_have_are_refused() {
+    let (mut table, mut supply) = started(2, 4);
+    for page in [
+        0,
+        RAM_PAGE - 1,
+        RAM_PAGE + 1024,
+        map::HOTPLUG_MIN / 4096,
+        u64::MAX,
+    ] {
+        assert_eq!(table.inflate(page, &mut supply), Err(TouchError::Foreign));
+    }
+    assert_eq!(table.ballooned_pages(), 0);
+    table.inflate(RAM_PAGE, &mut supply).unwrap();
+    table.inflate(RAM_PAGE, &mut supply).unwrap();
+    assert_eq!(table.ballooned_pages(), 1);
+}
+
+#[test]
+fn reported_memory_comes_back_at_a_touch_by_guest_or_device() {
+    let (mut table, mut supply) = started(4, 0);
+    assert_eq!(
+        table.report_free(map::RAM + 4096, 3 * PIECE_BYTES, &mut supply),
+        2
+    );
+    assert_eq!((table.reported(), supply.earmarked), (2, 2));
+    assert_eq!(table.touch(map::RAM + PIECE_BYTES, &mut supply), Ok(1));
+    supply.clean = 0;
+    let mut view = View {
+        table: &mut table,
+        supply: &mut supply,
+    };
+    assert_eq!(
+        view.write_u16(map::RAM + 2 * PIECE_BYTES, 7),
+        Err(AccessError::NotReady)
+    );
+    view.supply.clean = 1;
+    view.write_u16(map::RAM + 2 * PIECE_BYTES, 7).unwrap();
+    assert_eq!(view.read_u16(map::RAM + 2 * PIECE_BYTES), Ok(7));
+    assert_eq!(supply.windows, [2], "opened once");
+    assert_eq!(supply.earmarked, 0);
+}
+
+#[test]
+fn a_report_that_covers_the_address_space_is_bounded() {
+    let (mut table, mut supply) = started(2, 2);
+    assert_eq!(table.report_free(0, u64::MAX, &mut supply), 2);
+    assert_eq!(table.report_free(u64::MAX, 2, &mut supply), 0);
+    assert_eq!(
+        table.report_free(u64::MAX - PIECE_BYTES, PIECE_BYTES, &mut supply),
+        0
+    );
+}
+
+#[test]
+fn an_access_across_pieces_is_whole() {
+    let (mut table, mut supply) = started(2, 0);
+    let mut view = View {
+        table: &mut table,
+        supply: &mut supply,
+    };
+    let at = map::RAM + PIECE_BYTES - 3;
+    view.write(at, b"abcdef").unwrap();
+    let mut back = [0; 6];
+    view.read(at, &mut back).unwrap();
+    assert_eq!(&back, b"abcdef");
+    assert!(
+        view.write(map::RAM + 2 * PIECE_BYTES - 3, b"abcdef")
+            .is_err()
+    );
+    assert!(view.read(u64::MAX - 1, &mut back).is_err());
+}
+
+#[test]
+fn what_was_taken_by_force_is_known_and_named() {
+    let (mut table, mut supply) = started(2, 0);
+    let State::Granted(piece) = table.state(1) else {
+        panic!()
+    };
+    assert_eq!(table.revoked(piece), Some(1));
+    assert_eq!(table.revoked(piece), None);
+    assert_eq!(
+        table.touch(map::RAM + PIECE_BYTES, &mut supply),
+        Err(TouchError::Revoked)
+    );
+    supply.vanish = Some(0);
+    let mut view = View {
+        table: &mut table,
+        supply: &mut supply,
+    };
+    assert!(matches!(
+        view.read_u16(map::RAM),
+        Err(AccessError::OutOfRange { .. })
+    ));
+}
+
+#[test]
+fn a_reset_driver_gets_its_balloon_back() {
+    let (mut table, mut supply) = started(2, 0);
+    for page in 0..600 {
+        table.inflate(RAM_PAGE + page, &mut supply).unwrap();
+    }
+    supply.clean = 0;
+    assert_eq!(table.empty_balloon(&mut supply), 1);
+    assert_eq!(table.ballooned_pages(), 512);
+    supply.clean = 1;
+    assert_eq!(table.empty_balloon(&mut supply), 0);
+    assert_eq!(table.ballooned_pages(), 0);
+    assert_eq!(table.state(0), State::Granted(PieceId(3)));
+}
+
+proptest! {
+    /// Whatever a guest does, our table and the server's agree on every piece, and the counters on the bits.
+    #[test]
+    fn table_and_server_agree(ops in proptest::collection::vec((0u8..7, 0u64..12, 0u64..512), 0..3000)) {
+        let (mut table, mut supply) = started(4, 8);
+        supply.target = 12;
+        for (op, piece, page) in ops {
+            let base = table.ipa_of(piece as u32);
+            let frame = base / 4096 + page;
+            match op {
+                0 => { let _ = table.inflate(frame, &mut supply); }
+                1 => { let _ = table.deflate(frame, &mut supply); }
+                2 => { table.report_free(base, PIECE_BYTES * (page % 3), &mut supply); }
+                3 => { let _ = table.touch(base + page * 4096, &mut supply); }
+                4 if piece >= 4 => { let _ = table.take(piece as u32, &mut supply); }
+                5 if piece >= 4 => { let _ = table.unplug(piece as u32, &mut supply); }
+                6 => for page in 0..512 { let _ = table.inflate(base / 4096 + page, &mut supply); },
+                _ => {}
+            }
+        }
+        let mut reported = 0;
+        let mut pages = 0;
+        for index in 0..12 {
+            match table.state(index) {
+                State::Granted(piece) => prop_assert_eq!(supply.granted.get(&index), Some(&piece)),
+                other => {
+                    prop_assert!(!supply.granted.contains_key(&index));
+                    if other == State::Reported { reported += 1; }
+                }
+            }
+            let bits: u32 = table.bits[index as usize].iter().map(|word| word.count_ones()).sum();
+            prop_assert_eq!(bits, u32::from(table.entries[index as usize].ballooned_pages));
+            pages += bits;
+        }
+        prop_assert_eq!(reported, supply.earmarked);
+        prop_assert_eq!(reported, table.reported());
+        prop_assert_eq!(pages, table.ballooned_pages());
+    }
+}

@@ -1,0 +1,260 @@
+//! virtio-console (virtio 1.3, 5.3) with one port: a receive queue (0) and a transmit queue (1). No size, no
+//! multiport.
+
+use super::queue::{Interrupt, QueueError};
+use super::transport::{Event, Transport};
+use crate::ram::GuestMemory;
+
+/// Device type (5.3.1).
+pub const DEVICE: u32 = 3;
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+/// Bytes handed on in one step.
+pub const STEP_BYTES: usize = protocol::console::CHUNK_BYTES;
+/// Input kept until the guest offers buffers; more is dropped, as a serial line's receiver does.
+const INPUT_BYTES: usize = 1024;
+
+/// Where a guest's output goes.
+pub trait Sink {
+    /// Takes some of the bytes, maybe none; how many.
+    fn write(&mut self, bytes: &[u8]) -> usize;
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Console {
+    /// The registers.
+    pub transport: Transport<2>,
+    input: heapless::Deque<u8, INPUT_BYTES>,
+    /// Bytes of the chain at the head of the transmit queue that are out already.
+    sent: u64,
+}
+
+impl Console {
+    /// After reset.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            transport: Transport::new(DEVICE, 0),
+            input: heapless::Deque::new(),
+            sent: 0,
+        }
+    }
+
+    /// Acts on a register write. Errors of the driver leave the device in need of a reset.
+    pub fn event(&mut self, event: Event, memory: &mut impl GuestMemory, sink: &mut impl Sink) {
+        match event {
+            Event::Reset => {
+                self.sent = 0;
+                self.input.clear();
+            }
+            Event::Notify(0) => self.receive(memory),
+            Event::Notify(_) => self.transmit(memory, sink),
+            Event::None | Event::Ready | Event::Config { .. } => {}
+        }
+    }
+
+    /// Moves the guest's output to `sink` until it takes no more or there is none.
+    pub fn transmit(&mut self, memory: &mut impl GuestMemory, sink: &mut impl Sink) {
+        if let Err(error) = self.try_transmit(memory, sink) {
+            self.give_up(error);
+        }
+    }
+
+    fn try_transmit(
+        &mut self,
+        memory: &mut impl GuestMemory,
+        sink: &mut impl Sink,
+    ) -> Result<(), QueueError> {
+        let mut wanted = Interrupt::Unwanted;
+        let mut step = [0u8; STEP_BYTES];
+        let Some(queue) = self.transport.queue(TRANSMIT) else {
+            return Ok(());
+        };
+        let mut blocked = false;
+        while let Some(chain) = queue.peek(memory)? {
+            loop {
+                let bytes = chain.copy_out(memory, self.sent, &mut step)?;
+                if bytes == 0 {
+                    break;
+                }
+                let taken = sink.write(step.get(..bytes).unwrap_or_default()).min(bytes);
+                self.sent += taken as u64;
+                if taken < bytes {
+                    blocked = true;
+                    break;
+                }
+            }
+            if blocked {
+                break;
+            }
+            self.sent = 0;
+            queue.advance();
+            if queue.finish(memory, chain.head, 0)? == Interrupt::Wanted {
+                wanted = Interrupt::Wanted;
+            }
+        }
+        if wanted == Interrupt::Wanted {
+            self.transport.raise_used();
+        }
+        Ok(())
+    }
+
+    /// Input for the guest; how many bytes were kept.
+    pub fn input(&mut self, bytes: &[u8], memory: &mut impl GuestMemory) -> usize {
+        let kept = bytes
+            .iter()
+            .take_while(|byte| self.input.push_back(**byte).is_ok())
+            .count();
+        self.receive(memory);
+        kept
+    }
+
+    /// Room for input, in bytes.
+    #[must_use]
+    pub fn input_room(&self) -> usize {
+        INPUT_BYTES - self.input.len()
+    }
+
+    /// Moves waiting input into the guest's buffers.
+    pub fn receive(&mut self, memory: &mut impl GuestMemory) {
+        if let Err(error) = self.try_receive(memory) {
+            self.give_up(error);
+        }
+    }
+
+    fn try_receive(&mut self, memory: &mut impl GuestMemory) -> Result<(), QueueError> {
+        let mut wanted = Interrupt::Unwanted;
+        let Some(queue) = self.transport.queue(RECEIVE) else {
+            return Ok(());
+        };
+        while !self.input.is_empty() {
+            let Some(chain) = queue.peek(memory)? else {
+                break;
+            };
+            let mut step = [0u8; STEP_BYTES];
+            let mut bytes = 0;
+            for (to, from) in step.iter_mut().zip(self.input.iter()) {
+                *to = *from;
+                bytes += 1;
+            }
+            let written = chain.copy_in(memory, step.get(..bytes).unwrap_or_default())?;
+            queue.advance();
+            if queue.finish(memory, chain.head, written)? == Interrupt::Wanted {
+                wanted = Interrupt::Wanted;
+            }
+            for _ in 0..written {
+                self.input.pop_front();
+            }
+        }
+        if wanted == Interrupt::Wanted {
+            self.transport.raise_used();
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, error: QueueError) {
+        match error {
+            QueueError::NotReady => {}
+            QueueError::Broken(_) => self.transport.fail(),
+        }
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gic::Level;
+    use crate::ram::fake::Flat;
+    use crate::virtio::queue::tests::{BASE, DATA, Driver};
+    use crate::virtio::transport::tests::{negotiate, set_up_queue, start};
+
+    struct Limited {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Sink for Limited {
+        fn write(&mut self, bytes: &[u8]) -> usize {
+            let take = bytes.len().min(self.room);
+            self.room -= take;
+            self.taken.extend_from_slice(&bytes[..take]);
+            take
+        }
+    }
+
+    fn live() -> (Console, Flat, Driver, Driver) {
+        let mut console = Console::new();
+        let memory = Flat::new(BASE, 0x20_000);
+        let receive = Driver {
+            offset: 0,
+            available: 0,
+        };
+        let transmit = Driver {
+            offset: 0x8000,
+            available: 0,
+        };
+        negotiate(&mut console.transport, 0);
+        set_up_queue(&mut console.transport, 0, 4, receive.areas());
+        set_up_queue(&mut console.transport, 1, 4, transmit.areas());
+        start(&mut console.transport);
+        (console, memory, receive, transmit)
+    }
+
+    #[test]
+    fn output_waits_for_room_and_loses_nothing() {
+        let (mut console, mut memory, _, mut driver) = live();
+        memory.write(DATA, b"hello world").unwrap();
+        driver.descriptor(&mut memory, 0, DATA, 11, 0, 0);
+        driver.offer(&mut memory, 0, 4);
+        let mut sink = Limited {
+            taken: vec![],
+            room: 4,
+        };
+        console.event(Event::Notify(1), &mut memory, &mut sink);
+        assert_eq!(driver.used(&mut memory), 0);
+        sink.room = 100;
+        console.transmit(&mut memory, &mut sink);
+        assert_eq!(sink.taken, b"hello world");
+        assert_eq!(driver.used(&mut memory), 1);
+        assert_eq!(console.transport.line(), Level::High);
+    }
+
+    #[test]
+    fn input_waits_for_buffers() {
+        let (mut console, mut memory, mut driver, _) = live();
+        assert_eq!(console.input(b"ls\n", &mut memory), 3);
+        driver.descriptor(&mut memory, 1, DATA, 2, 2, 0);
+        driver.offer(&mut memory, 1, 4);
+        driver.offer(&mut memory, 1, 4);
+        let mut sink = Limited {
+            taken: vec![],
+            room: 0,
+        };
+        console.event(Event::Notify(0), &mut memory, &mut sink);
+        assert_eq!(driver.used(&mut memory), 2);
+        assert_eq!(memory.bytes[(DATA - BASE) as usize], b'\n');
+        let flood = [0u8; 3000];
+        assert!(console.input(&flood, &mut memory) <= INPUT_BYTES);
+    }
+
+    #[test]
+    fn a_broken_ring_stops_the_device_only() {
+        let (mut console, mut memory, _, mut driver) = live();
+        driver.offer(&mut memory, 999, 4);
+        let mut sink = Limited {
+            taken: vec![],
+            room: 100,
+        };
+        console.event(Event::Notify(1), &mut memory, &mut sink);
+        assert!(console.transport.has_failed());
+        console.event(Event::Notify(1), &mut memory, &mut sink);
+        assert!(sink.taken.is_empty());
+    }
+}
