@@ -1,0 +1,73 @@
+//! Single instructions: counters, the thread's own data, the instruction that faults.
+//!
+//! The only module beside `entry` that contains assembly; each function is one instruction.
+
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod target {
+    use core::arch::asm;
+
+    /// CNTVCT_EL0 (Arm ARM D24.10.21), after an ISB so that it is not read early.
+    pub fn counter() -> u64 {
+        let count;
+        // SAFETY: reads a counter that EL0 may read in this configuration; no side effect.
+        unsafe {
+            asm!("isb", "mrs {}, cntvct_el0", out(reg) count, options(nostack, preserves_flags))
+        };
+        count
+    }
+
+    /// CNTFRQ_EL0, in Hz.
+    pub fn counter_frequency_hz() -> u64 {
+        let hz;
+        // SAFETY: reads a register that EL0 may read in this configuration; no side effect.
+        unsafe {
+            asm!("mrs {}, cntfrq_el0", out(reg) hz, options(nomem, nostack, preserves_flags))
+        };
+        hz
+    }
+
+    /// The running thread's index, from its IPC buffer's user word.
+    pub fn thread_index() -> u64 {
+        let buffer: *const sel4_sys::IpcBuffer;
+        // SAFETY: reads a register that EL0 may read; no side effect.
+        unsafe {
+            asm!("mrs {}, tpidr_el0", out(reg) buffer, options(nomem, nostack, preserves_flags))
+        };
+        // SAFETY: TPIDR_EL0 holds the address of this thread's mapped IPC buffer (crate invariant 1), whose user word
+        // the entry wrote and nobody writes again.
+        unsafe { (&raw const (*buffer).user_data).read_volatile() }
+    }
+
+    /// Ends the thread with a fault that its supervisor hears of.
+    pub fn fault() -> ! {
+        loop {
+            // SAFETY: an undefined instruction (Arm ARM C6.2.387, UDF) raises an exception at EL0, which the kernel
+            // turns into a fault message; it changes nothing.
+            unsafe { asm!("udf #0", options(nomem, nostack)) };
+        }
+    }
+
+    /// One character to a debug kernel's console.
+    pub fn debug_put_char(character: u8) {
+        sel4_sys::syscall::debug_put_char(character);
+    }
+}
+
+#[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
+mod target {
+    pub fn counter() -> u64 {
+        0
+    }
+    pub fn counter_frequency_hz() -> u64 {
+        62_500_000
+    }
+    pub fn thread_index() -> u64 {
+        0
+    }
+    pub fn fault() -> ! {
+        panic!("no supervisor here")
+    }
+    pub fn debug_put_char(_: u8) {}
+}
+
+pub use target::*;
