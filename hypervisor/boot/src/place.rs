@@ -1,4 +1,4 @@
-//! Where kernel and root task go.
+//! Where kernel, device tree and root task go: in this order, as behind seL4's loader (seL4 refuses another one).
 
 use crate::elf::Elf;
 use machine::describe::{MAX_REGIONS, Machine};
@@ -21,6 +21,8 @@ pub struct Placement {
     pub kernel: Region,
     /// Added to a physical address of the kernel it is the virtual one.
     pub kernel_offset: u64,
+    /// The device tree's memory, whole pages.
+    pub tree: Region,
     /// The root task's memory.
     pub root_task: Region,
     /// Virtual address of the root task's first page.
@@ -42,7 +44,8 @@ pub enum PlaceError {
     TooManyRegions,
 }
 
-/// Finds places for both that do not touch `occupied` (the boot stage with its payload, the device tree).
+/// Finds places for the three that do not touch `occupied` (the boot stage with its payload, the device tree as it was
+/// found), with `tree_bytes` bytes for the device tree.
 ///
 /// # Errors
 /// Why there is none.
@@ -51,6 +54,7 @@ pub fn place(
     occupied: &[Region],
     kernel: &Elf<'_>,
     root_task: &Elf<'_>,
+    tree_bytes: u64,
 ) -> Result<Placement, PlaceError> {
     let too_many = |_| PlaceError::TooManyRegions;
     let mut free = Regions::<{ 2 * MAX_REGIONS }>::new();
@@ -100,13 +104,20 @@ pub fn place(
     if span.bytes() > ROOT_TASK_MAX_BYTES {
         return Err(PlaceError::RootTaskSize(span.bytes()));
     }
+    let tree_bytes = Region::new(0, tree_bytes.max(1)).widened(PAGE).bytes();
+    let tree = free
+        .find(kernel.end, tree_bytes, PAGE, 1 << 63)
+        .or_else(|| free.find(0, tree_bytes, PAGE, 1 << 63))
+        .ok_or(PlaceError::NoMemory(tree_bytes))?;
+    free.remove(tree).map_err(too_many)?;
     let root_task = free
-        .find(kernel.end, span.bytes(), PAGE, 1 << 63)
+        .find(tree.end, span.bytes(), PAGE, 1 << 63)
         .or_else(|| free.find(0, span.bytes(), PAGE, 1 << 63))
         .ok_or(PlaceError::NoMemory(span.bytes()))?;
     Ok(Placement {
         kernel,
         kernel_offset: start.wrapping_sub(kernel.start),
+        tree,
         root_task,
         root_task_start: span.start,
     })
@@ -154,10 +165,12 @@ mod tests {
             &occupied,
             &kernel,
             &root,
+            0x2000,
         )
         .unwrap();
         assert_eq!(placed.kernel, Region::new(0x6000_0000, 0x5_1000));
-        assert_eq!(placed.root_task, Region::new(0x6005_1000, 0x4000));
+        assert_eq!(placed.tree, Region::new(0x6005_1000, 0x2000));
+        assert_eq!(placed.root_task, Region::new(0x6005_3000, 0x4000));
         assert_eq!(placed.kernel_offset, LINK - 0x6000_0000);
         assert_eq!(placed.root_task_start, 0x20_0000);
         // 512 MiB of memory end before it.
@@ -166,6 +179,7 @@ mod tests {
             &occupied,
             &kernel,
             &root,
+            0x2000,
         )
         .unwrap();
         assert_eq!(placed.kernel.start, 0x4000_0000);
@@ -176,6 +190,7 @@ mod tests {
             &occupied,
             &kernel,
             &root,
+            0x2000,
         )
         .unwrap();
         assert_eq!(placed.kernel.start, 0x4000_0000);
@@ -187,24 +202,24 @@ mod tests {
         let (kernel, root) = (Elf::new(&kernel).unwrap(), Elf::new(&root).unwrap());
         let small = machine(&[(0x4000_0000, 0x5_0000)], &[]);
         assert_eq!(
-            place(&small, &[], &kernel, &root),
+            place(&small, &[], &kernel, &root, 0x2000),
             Err(PlaceError::NoMemory(0x5_1000))
         );
         let low = file(0x6000_0000, &[(0x6000_0000, 0x6000_0000, 4, b"k")]);
         let low = Elf::new(&low).unwrap();
         let usual = machine(&[(0x4000_0000, GIB)], &[]);
         assert_eq!(
-            place(&usual, &[], &low, &root),
+            place(&usual, &[], &low, &root, 0x2000),
             Err(PlaceError::KernelLink(0x6000_0000))
         );
         let holes = file(0, &[(0, 0, 4, b"k"), (0x2000_0000, 0, 4, b"k")]);
         assert_eq!(
-            place(&usual, &[], &kernel, &Elf::new(&holes).unwrap()),
+            place(&usual, &[], &kernel, &Elf::new(&holes).unwrap(), 0x2000),
             Err(PlaceError::RootTaskSize(0x2000_1000))
         );
         let two = file(LINK, &[(LINK, 0, 4, b"k"), (LINK + PAGE, 0, 4, b"k")]);
         assert_eq!(
-            place(&usual, &[], &Elf::new(&two).unwrap(), &root),
+            place(&usual, &[], &Elf::new(&two).unwrap(), &root, 0x2000),
             Err(PlaceError::KernelOffset)
         );
     }
@@ -223,12 +238,13 @@ mod tests {
             let (kernel, root) = (Elf::new(&kernel).unwrap(), Elf::new(&root).unwrap());
             let machine = machine(&[(0x4000_0000, 0x1800_0000), (0x6000_0000 + bank * 0x800_0000, 0x1000_0000)], &[(0x5000_0000, 0x10_0000)]);
             let occupied = [Region::new(image, image_bytes), Region::new(tree, 0x10_0000)];
-            if let Ok(placed) = place(&machine, &occupied, &kernel, &root) {
-                for part in [placed.kernel, placed.root_task] {
+            if let Ok(placed) = place(&machine, &occupied, &kernel, &root, 0x2000) {
+                for part in [placed.kernel, placed.tree, placed.root_task] {
                     prop_assert!(machine.memory.contains(&part));
                     prop_assert!(occupied.iter().chain(machine.reserved.as_slice()).all(|other| !other.overlaps(&part)));
                 }
                 prop_assert!(!placed.kernel.overlaps(&placed.root_task));
+                prop_assert!(!placed.tree.overlaps(&placed.root_task) && !placed.tree.overlaps(&placed.kernel));
                 prop_assert_eq!(placed.kernel.start % LARGE, 0);
                 prop_assert_eq!(placed.kernel.start / GIB, (placed.kernel.end - 1) / GIB);
             }

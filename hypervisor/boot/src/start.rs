@@ -94,13 +94,29 @@ fn boot(
         },
         tree_region,
     ];
-    let placed = place::place(&machine, &occupied, &kernel, &root_task).map_err(Failure::Place)?;
+    let placed = place::place(
+        &machine,
+        &occupied,
+        &kernel,
+        &root_task,
+        tree_region.bytes(),
+    )
+    .map_err(Failure::Place)?;
 
     memory::map_memory(placed.kernel).map_err(|_| Failure::OutOfTables)?;
+    memory::map_memory(placed.tree).map_err(|_| Failure::OutOfTables)?;
     memory::map_memory(placed.root_task).map_err(|_| Failure::OutOfTables)?;
     memory::map_kernel(kernel.start, placed.kernel.start).map_err(|_| Failure::OutOfTables)?;
     load(&kernel, placed.kernel, kernel.start);
     load(&root_task, placed.root_task, placed.root_task_start);
+    // SAFETY: reading the tree where it was found; `place` chose other memory for the copy, which is mapped.
+    unsafe {
+        memory::fill(
+            placed.tree,
+            memory::bytes(tree_region.start, tree_region.bytes() as usize),
+        )
+    };
+    let tree_region = Region::new(placed.tree.start, tree_region.bytes());
     Ok((
         kernel.entry,
         hand_over(&placed, root_task.entry, tree_region),

@@ -89,25 +89,22 @@ fn move_source(env: &mut Env) -> Result<(), Failure> {
 }
 
 fn rotate(env: &mut Env) -> Result<(), Failure> {
-    let notification = env.object(ObjectType::Notification, 0);
-    let (a, b) = (
-        env.mint(notification, CapRights::ALL, 1),
-        env.mint(notification, CapRights::ALL, 2),
+    // A badge cannot be changed, so a rotation that sets badges works on unbadged capabilities.
+    let (first, second) = (
+        env.object(ObjectType::Notification, 0),
+        env.object(ObjectType::Notification, 0),
     );
+    let (a, b) = (env.copy(first, CapRights::ALL), env.copy(second, CapRights::ALL));
     let c = env.slot();
     // a -> b's place, b -> c: words are destination, depth, badge; pivot, depth, badge; source, depth.
-    let words = [c, 64, 0, b, 64, 0, a, 64];
-    let answer = env.invoke(
-        init_slot::CNODE,
-        Invocation::CNodeRotate,
-        &words,
-        &[init_slot::CNODE, init_slot::CNODE],
-    );
+    let words = [c, 64, 0x22, b, 64, 0x11, a, 64];
+    let caps = [init_slot::CNODE, init_slot::CNODE];
+    let answer = env.invoke(init_slot::CNODE, Invocation::CNodeRotate, &words, &caps);
     same!(answer.label, 0);
     syscall::signal(c);
-    same!(syscall::nb_wait(notification).badge, 2);
+    same!(syscall::nb_wait(second).badge, 0x22);
     syscall::signal(b);
-    same!(syscall::nb_wait(notification).badge, 1);
+    same!(syscall::nb_wait(first).badge, 0x11);
     same!(u64::from(is_empty(env, a)), 1);
     Ok(())
 }
@@ -280,7 +277,8 @@ fn cnode_chain(env: &mut Env) -> Result<(), Failure> {
         );
     }
     same!(env.delete(first).label, 0);
-    // Nothing of the chain is left: the untyped has no children and can be used from its start.
+    // Nothing of the chain is left behind: the untyped can be used from its start.
+    same!(env.revoke(untyped).label, 0);
     same!(
         env.retype(untyped, ObjectType::CapTable, 12, first, 1)
             .label,
@@ -298,7 +296,7 @@ fn bad_depth(env: &mut Env) -> Result<(), Failure> {
             &[slot, depth],
             &[],
         );
-        same!(answer.label, Error::FailedLookup.word());
+        same!(answer.label, Error::RangeError.word());
     }
     // No words at all.
     let short = syscall::call(
