@@ -89,22 +89,24 @@ fn move_source(env: &mut Env) -> Result<(), Failure> {
 }
 
 fn rotate(env: &mut Env) -> Result<(), Failure> {
-    // A badge cannot be changed, so a rotation that sets badges works on unbadged capabilities.
-    let (first, second) = (
-        env.object(ObjectType::Notification, 0),
-        env.object(ObjectType::Notification, 0),
+    // Frames tell their address; capabilities with a badge cannot be rotated, since a badge cannot be set again.
+    let (a, b) = (
+        env.object(ObjectType::SmallPage, 0),
+        env.object(ObjectType::SmallPage, 0),
     );
-    let (a, b) = (env.copy(first, CapRights::ALL), env.copy(second, CapRights::ALL));
     let c = env.slot();
+    let address = |env: &Env, slot| {
+        env.invoke(slot, Invocation::ArmPageGetAddress, &[], &[])
+            .words[0]
+    };
+    let (first, second) = (address(env, a), address(env, b));
     // a -> b's place, b -> c: words are destination, depth, badge; pivot, depth, badge; source, depth.
-    let words = [c, 64, 0x22, b, 64, 0x11, a, 64];
+    let words = [c, 64, 0, b, 64, 0, a, 64];
     let caps = [init_slot::CNODE, init_slot::CNODE];
     let answer = env.invoke(init_slot::CNODE, Invocation::CNodeRotate, &words, &caps);
     same!(answer.label, 0);
-    syscall::signal(c);
-    same!(syscall::nb_wait(second).badge, 0x22);
-    syscall::signal(b);
-    same!(syscall::nb_wait(first).badge, 0x11);
+    same!(address(env, b), first);
+    same!(address(env, c), second);
     same!(u64::from(is_empty(env, a)), 1);
     Ok(())
 }

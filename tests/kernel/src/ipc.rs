@@ -138,9 +138,7 @@ extern "C" fn answers_twice(argument: u64) -> ! {
         [0; 4],
         reply,
     );
-    loop {
-        syscall::yield_now();
-    }
+    testbed::park()
 }
 
 fn reply_once(env: &mut Env) -> Result<(), Failure> {
@@ -249,9 +247,7 @@ extern "C" fn appends(argument: u64) -> ! {
     ORDER.store(order << 4 | number, Ordering::SeqCst);
     let idle = MessageInfo::new(0, 0, 0, 0);
     syscall::send(reply, idle, [0; 4]);
-    loop {
-        syscall::wait(number); // A null or unreadable capability: faults and stays down.
-    }
+    testbed::park()
 }
 
 fn by_priority(env: &mut Env) -> Result<(), Failure> {

@@ -40,11 +40,9 @@ extern "C" fn counts(_: u64) -> ! {
     }
 }
 
-extern "C" fn counts_once(notification: u64) -> ! {
+extern "C" fn counts_once(_: u64) -> ! {
     COUNT.fetch_add(1, Ordering::SeqCst);
-    loop {
-        syscall::wait(notification);
-    }
+    testbed::park()
 }
 
 extern "C" fn ticks(_: u64) -> ! {
@@ -70,7 +68,6 @@ fn wait_us(us: u64) {
 }
 
 fn higher_first(env: &mut Env) -> Result<(), Failure> {
-    let quiet = env.object(ObjectType::Notification, 0);
     COUNT.store(0, Ordering::SeqCst);
     same!(own_priority(env, 100), 0);
     env.spawn(
@@ -79,7 +76,7 @@ fn higher_first(env: &mut Env) -> Result<(), Failure> {
             ..ThreadSpec::default()
         },
         counts_once,
-        quiet,
+        0x51,
     );
     same!(COUNT.load(Ordering::SeqCst), 0);
     env.spawn(
@@ -88,7 +85,7 @@ fn higher_first(env: &mut Env) -> Result<(), Failure> {
             ..ThreadSpec::default()
         },
         counts_once,
-        quiet,
+        0x51,
     );
     same!(COUNT.load(Ordering::SeqCst), 1);
     same!(own_priority(env, 80), 0);
@@ -98,7 +95,6 @@ fn higher_first(env: &mut Env) -> Result<(), Failure> {
 }
 
 fn no_context(env: &mut Env) -> Result<(), Failure> {
-    let quiet = env.object(ObjectType::Notification, 0);
     COUNT.store(0, Ordering::SeqCst);
     same!(own_priority(env, 100), 0);
     let tcb = env.spawn(
@@ -107,7 +103,7 @@ fn no_context(env: &mut Env) -> Result<(), Failure> {
             ..ThreadSpec::default()
         },
         counts_once,
-        quiet,
+        0x51,
     );
     same!(COUNT.load(Ordering::SeqCst), 0);
     let context = env.sched_context(1_000, 1_000);
@@ -174,14 +170,13 @@ fn suspend_resume(env: &mut Env) -> Result<(), Failure> {
 }
 
 fn priority_too_high(env: &mut Env) -> Result<(), Failure> {
-    let quiet = env.object(ObjectType::Notification, 0);
     let weak = env.thread(
         ThreadSpec {
             priority: 50,
             ..ThreadSpec::default()
         },
         counts_once,
-        quiet,
+        0x51,
     );
     let other = env.thread(
         ThreadSpec {
@@ -189,7 +184,7 @@ fn priority_too_high(env: &mut Env) -> Result<(), Failure> {
             ..ThreadSpec::default()
         },
         counts_once,
-        quiet,
+        0x51,
     );
     let answer = env.invoke(other, Invocation::TcbSetPriority, &[51], &[weak]);
     same!(answer.label, Error::RangeError.word());
@@ -205,9 +200,7 @@ fn priority_too_high(env: &mut Env) -> Result<(), Failure> {
 extern "C" fn reads(address: u64) -> ! {
     let value = read(address);
     COUNT.store(value, Ordering::SeqCst);
-    loop {
-        syscall::yield_now();
-    }
+    testbed::park()
 }
 
 #[allow(unsafe_code)]
@@ -260,9 +253,7 @@ extern "C" fn calls_badly(_: u64) -> ! {
         core::arch::asm!("svc #0", in("x7") 12345u64, inlateout("x0") 7u64 => answer, options(nostack));
         COUNT.store(answer, Ordering::SeqCst);
     }
-    loop {
-        syscall::yield_now();
-    }
+    testbed::park()
 }
 
 fn unknown_syscall(env: &mut Env) -> Result<(), Failure> {
@@ -284,12 +275,11 @@ fn unknown_syscall(env: &mut Env) -> Result<(), Failure> {
 }
 
 fn registers(env: &mut Env) -> Result<(), Failure> {
-    let quiet = env.object(ObjectType::Notification, 0);
-    let tcb = env.thread(ThreadSpec::default(), counts_once, quiet);
+    let tcb = env.thread(ThreadSpec::default(), counts_once, 0x51);
     let read = env.invoke(tcb, Invocation::TcbReadRegisters, &[0, 4], &[]);
     same!(read.label, 0);
     same!(read.words[0], counts_once as *const () as u64);
-    same!(read.words[3], quiet);
+    same!(read.words[3], 0x51);
     Ok(())
 }
 

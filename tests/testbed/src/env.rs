@@ -4,6 +4,7 @@
 
 use crate::invoke::{Answer, invoke, use_ipc_buffer};
 use crate::uart;
+use core::sync::atomic::{AtomicU64, Ordering};
 use sel4_sys::{
     BootInfo, CapRights, Invocation, ObjectType, USER_CONTEXT_WORDS, UserContext, init_slot,
     vm_attributes,
@@ -11,6 +12,16 @@ use sel4_sys::{
 
 /// Depth of a slot's address in the root CNode.
 pub const DEPTH: u64 = 64;
+/// A notification that nobody signals.
+static NEVER: AtomicU64 = AtomicU64::new(0);
+
+/// Where a spawned thread stays when it is done: it waits for what never comes.
+pub fn park() -> ! {
+    loop {
+        sel4_sys::syscall::wait(NEVER.load(Ordering::Relaxed));
+    }
+}
+
 /// Where mappings made by the testbed begin; 1 GiB from here is the testbed's.
 const WINDOW: u64 = 0x10_0000_0000;
 /// Bytes of a spawned thread's stack.
@@ -76,6 +87,8 @@ impl Env {
         };
         env.untyped = env.largest_untyped();
         env.map_uart();
+        let never = env.object(ObjectType::Notification, 0);
+        NEVER.store(never, Ordering::Relaxed);
         env
     }
 

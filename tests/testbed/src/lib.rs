@@ -23,7 +23,7 @@ pub mod pmu;
 mod uart;
 
 #[cfg(target_os = "none")]
-pub use env::{Env, ThreadSpec};
+pub use env::{Env, ThreadSpec, park};
 #[cfg(target_os = "none")]
 pub use invoke::{Answer, invoke, ipc_buffer, set_receive_slot};
 #[cfg(target_os = "none")]
