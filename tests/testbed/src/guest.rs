@@ -43,6 +43,18 @@ pub struct Guest {
     pub code: u64,
 }
 
+/// Answers a guest's HVC: every register as it was, x0 to x7 included, and on at the next instruction.
+///
+/// The answer to an UnknownSyscall fault copies registers back; the fault's "LR" word is the next program counter.
+pub fn reply_to_hvc(reply: u64, fault: &sel4_sys::syscall::Registers) {
+    use sel4_sys::unknown_syscall::{FAULT_IP, LR};
+    let buffer = crate::ipc_buffer();
+    // SAFETY: this thread's IPC buffer, where the kernel has just put the fault's words from the fifth on.
+    unsafe { (*buffer).msg[FAULT_IP] = (*buffer).msg[LR] };
+    let info = sel4_sys::MessageInfo::new(0, 0, 0, LR as u64 + 1);
+    sel4_sys::syscall::send(reply, info, fault.words);
+}
+
 impl Env {
     /// Makes a guest that runs `code` at [`CODE_IPA`] with x2 = [`HOLE_IPA`]; its faults go to `fault_endpoint`. Not started.
     pub fn bare_guest(&mut self, code: &[u32], fault_endpoint: u64, priority: u64) -> Guest {
