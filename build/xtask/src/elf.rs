@@ -135,7 +135,7 @@ pub fn strip(elf: &[u8]) -> Result<Vec<u8>> {
 /// When the addresses overlap or are not page-aligned.
 pub fn append_segment(elf: &[u8], vaddr: u64, data: &[u8]) -> Result<Vec<u8>> {
     ensure!(
-        vaddr % PAGE_BYTES as u64 == 0,
+        vaddr.is_multiple_of(PAGE_BYTES as u64),
         "{vaddr:#x} is not page-aligned"
     );
     let mut table = segments(elf)?;

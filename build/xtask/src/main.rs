@@ -9,11 +9,14 @@ mod guests;
 mod image;
 mod paths;
 mod progress;
+mod setup;
+mod test;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use image::{Flavour, Format};
 use qemu_machine::Board;
+use setup::Need;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use system::Scale;
@@ -61,6 +64,23 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Run the tests: on this machine and in QEMU.
+    Test {
+        /// A suite (host, kernel, template, ...) or a part of its name; otherwise a part of the names of host tests.
+        filter: Option<String>,
+        /// Only those on this machine, or only those in QEMU.
+        #[arg(long, value_enum)]
+        target: Option<test::Where>,
+        /// A Debian mirror to use instead of the machine's own.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+    /// Say what is missing on this machine, and the command that fixes it.
+    Doctor {
+        /// A Debian mirror to use instead of the machine's own.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
     /// Fetch and make the guests' files alone.
     Guests {
         /// A Debian mirror to use instead of the machine's own.
@@ -89,6 +109,13 @@ impl From<ScaleArgument> for Scale {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = ctrlc::set_handler(|| {
+        qemu_machine::stop_all();
+        // What a shell reports for a program that an interrupt ended.
+        std::process::exit(130);
+    }) {
+        eprintln!("warning: Ctrl-C may leave a machine running: {error}");
+    }
     match dispatch(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {
@@ -111,6 +138,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             debug,
             mirror,
         } => {
+            setup::ensure(&paths, &[Need::RustTargets], mirror.as_deref())?;
             let description = image::describe(&system, board.as_deref(), scale.into())?;
             let built = image::build(
                 &paths,
@@ -127,7 +155,37 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             image::write(&built, format, board.load_address, &output)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Test {
+            filter,
+            target,
+            mirror,
+        } => {
+            let needs: &[Need] = match target {
+                Some(test::Where::Host) => &[],
+                _ => &setup::ALL,
+            };
+            setup::ensure(&paths, needs, mirror.as_deref())?;
+            let counts = test::Tests {
+                paths: &paths,
+                cargo: &cargo,
+                filter: filter.as_deref(),
+                place: target,
+            }
+            .run()?;
+            println!("{} passed, {} failed", counts.passed, counts.failed);
+            Ok(if counts.failed == 0 && counts.passed > 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Command::Doctor { mirror } => Ok(if setup::doctor(&paths, mirror.as_deref())? {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }),
         Command::Kernel { debug, output } => {
+            setup::ensure(&paths, &[Need::RustTargets], None)?;
             let kernel = image::kernel(&cargo, flavour(debug))?;
             std::fs::copy(&kernel, &output)
                 .with_context(|| format!("writing {}", output.display()))?;

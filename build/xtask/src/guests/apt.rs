@@ -13,6 +13,18 @@ use std::process::{Command, Stdio};
 /// The keys of the Debian archive, where Debian and its relatives keep them.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// What a private apt is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// Packages of another architecture, as files. The machine's own packages do not matter.
+    Files {
+        /// The architecture.
+        architecture: &'a str,
+    },
+    /// Packages for this machine, beside those that it has.
+    ThisMachine,
+}
+
 /// A private apt.
 #[derive(Debug)]
 pub struct Apt {
@@ -37,12 +49,17 @@ pub struct Package {
 }
 
 impl Apt {
-    /// Makes a private apt in `dir` that knows one suite for one architecture, and reads that suite's lists. Without
-    /// `mirror` the mirrors of the machine's own apt are tried in turn; the signature decides which is right.
+    /// Makes a private apt in `dir` that knows some suites of Debian, and reads their lists. Without `mirror` the mirrors of
+    /// the machine's own apt are tried in turn; the signature decides which is right.
     ///
     /// # Errors
     /// When apt, the keyring or a usable mirror is missing; the message says what to do.
-    pub fn open(dir: &Path, suite: &str, architecture: &str, mirror: Option<&str>) -> Result<Self> {
+    pub fn open(
+        dir: &Path,
+        suites: &[&str],
+        purpose: Purpose<'_>,
+        mirror: Option<&str>,
+    ) -> Result<Self> {
         let keyring = Path::new(KEYRING);
         ensure!(
             keyring.exists(),
@@ -57,42 +74,54 @@ impl Apt {
         };
         let mut reasons = String::new();
         for mirror in &mirrors {
-            apt.configure(mirror, suite, architecture)?;
+            apt.configure(mirror, suites, purpose)?;
             match apt.update() {
                 Ok(()) => return Ok(apt),
                 Err(error) => writeln!(reasons, "  {mirror}: {error:#}")?,
             }
         }
         bail!(
-            "no mirror known to this machine's apt has Debian's suite `{suite}`; give one with --mirror URL. Tried:\n{reasons}"
+            "no mirror known to this machine's apt has Debian's {}; give one with --mirror URL. Tried:\n{reasons}",
+            suites.join(" and ")
         )
     }
 
-    fn configure(&self, mirror: &str, suite: &str, architecture: &str) -> Result<()> {
+    fn configure(&self, mirror: &str, suites: &[&str], purpose: Purpose<'_>) -> Result<()> {
         for sub in ["state/lists/partial", "cache/archives/partial", "parts"] {
             std::fs::create_dir_all(self.dir.join(sub))?;
         }
         let dir = self.dir.display();
-        std::fs::write(self.dir.join("state/status"), "")?;
-        std::fs::write(
-            self.dir.join("sources.list"),
-            format!("deb [arch={architecture} signed-by={KEYRING}] {mirror} {suite} main\n"),
-        )?;
+        let options = match purpose {
+            Purpose::Files { architecture } => format!("arch={architecture} "),
+            Purpose::ThisMachine => String::new(),
+        };
+        let sources: String = suites
+            .iter()
+            .map(|suite| format!("deb [{options}signed-by={KEYRING}] {mirror} {suite} main\n"))
+            .collect();
+        std::fs::write(self.dir.join("sources.list"), sources)?;
         let mut config = format!(
-            "Dir::State \"{dir}/state\";\n\
-             Dir::State::status \"{dir}/state/status\";\n\
+            "Dir::State::lists \"{dir}/state/lists\";\n\
              Dir::Cache \"{dir}/cache\";\n\
              Dir::Etc::sourcelist \"{dir}/sources.list\";\n\
              Dir::Etc::sourceparts \"{dir}/parts\";\n\
-             Dir::Etc::parts \"{dir}/parts\";\n\
-             Dir::Etc::preferencesparts \"{dir}/parts\";\n\
-             APT::Architecture \"{architecture}\";\n\
-             APT::Architectures {{ \"{architecture}\"; }};\n\
              APT::Sandbox::User \"root\";\n\
              Acquire::Languages \"none\";\n\
              Acquire::Retries \"3\";\n\
              Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
         );
+        if let Purpose::Files { architecture } = purpose {
+            std::fs::write(self.dir.join("state/status"), "")?;
+            write!(
+                config,
+                "Dir::State \"{dir}/state\";\n\
+                 Dir::State::status \"{dir}/state/status\";\n\
+                 Dir::Etc::parts \"{dir}/parts\";\n\
+                 Dir::Etc::preferencesparts \"{dir}/parts\";\n\
+                 APT::Architecture \"{architecture}\";\n\
+                 APT::Architectures {{ \"{architecture}\"; }};\n"
+            )?;
+        }
         // How this machine reaches the network, and whether its mirror is a dated snapshot, is the machine's to say.
         let machine = Command::new("apt-config")
             .args(["dump", "Acquire"])
@@ -105,7 +134,7 @@ impl Apt {
         {
             writeln!(config, "{line}")?;
         }
-        std::fs::write(self.dir.join("apt.conf"), config)?;
+        std::fs::write(self.config(), config)?;
         Ok(())
     }
 
@@ -190,10 +219,33 @@ impl Apt {
         )
     }
 
+    /// The versions of a package that the lists offer.
+    ///
+    /// # Errors
+    /// When apt cannot be asked.
+    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
+        let output = self
+            .command("apt-cache")
+            .args(["madison", package])
+            .output()
+            .context("apt-cache")?;
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| line.split('|').nth(1))
+            .map(|version| version.trim().to_owned())
+            .collect())
+    }
+
+    /// The file that makes apt this private apt, for the environment variable `APT_CONFIG`.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("apt.conf")
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
-            .env("APT_CONFIG", self.dir.join("apt.conf"))
+            .env("APT_CONFIG", self.config())
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
         command

@@ -80,7 +80,15 @@ fn fetch(
     mirror: Option<&str>,
 ) -> Result<()> {
     let apt = progress::step(&format!("package lists of Debian {}", recipe.suite), || {
-        apt::Apt::open(&paths.guests().join("apt"), &recipe.suite, "arm64", mirror)
+        let purpose = apt::Purpose::Files {
+            architecture: "arm64",
+        };
+        apt::Apt::open(
+            &paths.guests().join("apt"),
+            &[&recipe.suite],
+            purpose,
+            mirror,
+        )
     })?;
     let meta = apt.show(&recipe.kernel)?;
     let name = meta

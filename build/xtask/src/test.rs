@@ -1,0 +1,315 @@
+//! `cargo xtask test`: every rung of the ladder, each with its own log, counted together.
+//!
+//! A suite that says nothing, or dies, is a failed test: silence never counts as success.
+
+use crate::cargo::{Cargo, Target};
+use crate::image::{self, Flavour};
+use crate::paths::{Paths, write_if_changed};
+use crate::{boot, elf, progress};
+use anyhow::{Context, Result, bail};
+use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Where tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Where {
+    /// On this machine.
+    Host,
+    /// In QEMU.
+    Qemu,
+}
+
+/// What a suite counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tests that passed.
+    pub passed: u64,
+    /// Tests that failed.
+    pub failed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+
+    const FAILED: Self = Self {
+        passed: 0,
+        failed: 1,
+    };
+}
+
+/// A root task that tests something in QEMU and prints `N passed, N failed` in the end.
+struct QemuSuite {
+    /// What FILTER selects it by.
+    name: &'static str,
+    /// The crate that is the root task.
+    package: &'static str,
+    gic: Gic,
+    highmem: Highmem,
+    memory_mib: u64,
+    /// Wall time after which it counts as hanging: some 20 times what it takes on two cores.
+    limit: Duration,
+}
+
+const QEMU_SUITES: [QemuSuite; 3] = [
+    QemuSuite {
+        name: "kernel-gicv3",
+        package: "kernel-tests",
+        gic: Gic::V3,
+        highmem: Highmem::On,
+        memory_mib: 1024,
+        limit: Duration::from_secs(300),
+    },
+    QemuSuite {
+        name: "kernel-gicv2-lowmem",
+        package: "kernel-tests",
+        gic: Gic::V2,
+        highmem: Highmem::Off,
+        memory_mib: 2048,
+        limit: Duration::from_secs(300),
+    },
+    QemuSuite {
+        name: "template",
+        package: "component-template",
+        gic: Gic::V3,
+        highmem: Highmem::On,
+        memory_mib: 512,
+        limit: Duration::from_secs(120),
+    },
+];
+
+/// Everything that a run of tests needs.
+pub struct Tests<'a> {
+    /// The workspace.
+    pub paths: &'a Paths,
+    /// Cargo.
+    pub cargo: &'a Cargo,
+    /// A suite's name or a part of it; otherwise a part of the names of host tests.
+    pub filter: Option<&'a str>,
+    /// Where; `None` is everywhere.
+    pub place: Option<Where>,
+}
+
+impl Tests<'_> {
+    /// Runs what the filter selects and prints the sum.
+    ///
+    /// # Errors
+    /// When tests cannot be run at all. Tests that fail are counted, not errors.
+    pub fn run(&self) -> Result<Counts> {
+        let names: Vec<&str> = std::iter::once("host")
+            .chain(QEMU_SUITES.iter().map(|suite| suite.name))
+            .collect();
+        let names_a_suite = self
+            .filter
+            .is_some_and(|filter| names.iter().any(|name| name.contains(filter)));
+        let wanted = |name: &str| match self.filter {
+            Some(filter) if names_a_suite => name.contains(filter),
+            Some(_) => name == "host",
+            None => true,
+        };
+        if self.filter.is_some() && !names_a_suite && self.place == Some(Where::Qemu) {
+            bail!(
+                "no suite in QEMU is called `{}`; there are {}",
+                self.filter.unwrap_or_default(),
+                names[1..].join(", ")
+            );
+        }
+        let mut sum = Counts::default();
+        if self.place != Some(Where::Qemu) && wanted("host") {
+            sum.add(self.host(self.filter.filter(|_| !names_a_suite))?);
+        }
+        if self.place != Some(Where::Host) {
+            for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
+                sum.add(self.in_qemu(suite)?);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// All crates' tests on the host.
+    fn host(&self, filter: Option<&str>) -> Result<Counts> {
+        let log = self.paths.logs().join("host.log");
+        let counts = progress::step("tests on the host", || {
+            let mut command = self.cargo.command("test");
+            command.args([
+                "--locked",
+                "--workspace",
+                "--no-fail-fast",
+                "--color",
+                "never",
+            ]);
+            if let Some(filter) = filter {
+                command.args(["--", filter]);
+            }
+            std::fs::create_dir_all(self.paths.logs())?;
+            let mut file = std::fs::File::create(&log)?;
+            let errors = file.try_clone()?;
+            let mut child = command
+                .stdout(Stdio::piped())
+                .stderr(errors)
+                .spawn()
+                .context("starting cargo")?;
+            let output = child.stdout.take().context("cargo without an output")?;
+            let mut counts = Counts::default();
+            for line in BufReader::new(output).lines() {
+                let line = line?;
+                writeln!(file, "{line}")?;
+                if let Some(more) = host_result(&line) {
+                    counts.add(more);
+                }
+            }
+            if !child.wait()?.success() && counts.failed == 0 {
+                counts.add(Counts::FAILED);
+            }
+            Ok(counts)
+        })?;
+        show("host", counts, &log, |text| {
+            text.lines()
+                .filter(|line| {
+                    line.ends_with("FAILED")
+                        || line.contains("panicked at")
+                        || line.starts_with("error")
+                })
+                .map(str::to_owned)
+                .collect()
+        });
+        Ok(counts)
+    }
+
+    /// One root task in QEMU.
+    fn in_qemu(&self, suite: &QemuSuite) -> Result<Counts> {
+        let image = self.paths.out().join(format!("{}.img", suite.name));
+        write_if_changed(
+            &image,
+            &pack_root_task(self.cargo, suite.package, Flavour::Release)?,
+        )?;
+        let machine = Machine {
+            gic: suite.gic,
+            highmem: suite.highmem,
+            // Repeatable, however busy this machine is.
+            count: Count::Instructions,
+            ..Machine::virt(suite.memory_mib)
+        };
+        let log = self.paths.logs().join(format!("{}.log", suite.name));
+        let counts = progress::step(&format!("tests in QEMU: {}", suite.name), || {
+            let transcript = run_to_verdict(&machine, &image, suite.limit, &log, |line| {
+                verdict(line).is_some()
+            })?;
+            let counts = match &transcript.ending {
+                Ending::Verdict(line) => verdict(line).unwrap_or(Counts::FAILED),
+                Ending::Exited(_) | Ending::TimedOut => Counts::FAILED,
+            };
+            Ok(if counts == Counts::default() {
+                Counts::FAILED
+            } else {
+                counts
+            })
+        })?;
+        show(suite.name, counts, &log, |text| {
+            let mut lines: Vec<String> = text
+                .lines()
+                .filter(|line| line.contains("FAILED"))
+                .map(str::to_owned)
+                .collect();
+            if lines.is_empty() {
+                let all: Vec<&str> = text.lines().collect();
+                lines = all[all.len().saturating_sub(15)..]
+                    .iter()
+                    .map(|line| (*line).to_owned())
+                    .collect();
+                lines.insert(0, "no verdict; the last lines were:".to_owned());
+            }
+            lines
+        });
+        Ok(counts)
+    }
+}
+
+/// Packs one root task with the kernel.
+///
+/// # Errors
+/// When a part does not build.
+pub fn pack_root_task(cargo: &Cargo, package: &str, flavour: Flavour) -> Result<Vec<u8>> {
+    let read =
+        |path: std::path::PathBuf| std::fs::read(&path).with_context(|| path.display().to_string());
+    let root_task = elf::strip(&read(cargo.build_one(package, Target::BareMetal)?)?)?;
+    let kernel = elf::strip(&read(image::kernel(cargo, flavour)?)?)?;
+    let stage = read(cargo.build_one("boot", Target::BareMetal)?)?;
+    boot::pack(&stage, &kernel, &root_task)
+}
+
+fn show(name: &str, counts: Counts, log: &Path, reasons: impl Fn(&str) -> Vec<String>) {
+    println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
+    if counts.failed > 0 {
+        let text = std::fs::read(log).unwrap_or_default();
+        for line in reasons(&String::from_utf8_lossy(&text)).iter().take(40) {
+            println!("    {line}");
+        }
+        println!("    (all of it: {})", log.display());
+    }
+}
+
+/// Reads `test result: ok. 5 passed; 0 failed; ...`.
+fn host_result(line: &str) -> Option<Counts> {
+    let rest = line.strip_prefix("test result: ")?;
+    let (_, numbers) = rest.split_once(". ")?;
+    let mut parts = numbers.split("; ");
+    Some(Counts {
+        passed: parts.next()?.strip_suffix(" passed")?.parse().ok()?,
+        failed: parts.next()?.strip_suffix(" failed")?.parse().ok()?,
+    })
+}
+
+/// Reads `5 passed, 0 failed`.
+fn verdict(line: &str) -> Option<Counts> {
+    let (passed, failed) = line.trim().split_once(", ")?;
+    Some(Counts {
+        passed: passed.strip_suffix(" passed")?.parse().ok()?,
+        failed: failed.strip_suffix(" failed")?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read() {
+        assert_eq!(
+            host_result(
+                "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s"
+            ),
+            Some(Counts {
+                passed: 12,
+                failed: 3
+            })
+        );
+        assert_eq!(host_result("running 5 tests"), None);
+        assert_eq!(
+            verdict("61 passed, 2 failed\r"),
+            Some(Counts {
+                passed: 61,
+                failed: 2
+            })
+        );
+        assert_eq!(verdict("test a ... ok"), None);
+        assert_eq!(verdict("passed, failed"), None);
+    }
+
+    #[test]
+    fn suites_have_names_of_their_own() {
+        for (index, suite) in QEMU_SUITES.iter().enumerate() {
+            assert!(
+                QEMU_SUITES[..index]
+                    .iter()
+                    .all(|other| other.name != suite.name)
+            );
+            assert_ne!(suite.name, "host");
+        }
+    }
+}
