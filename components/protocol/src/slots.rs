@@ -61,6 +61,19 @@ pub mod memory {
     pub const RADIX: u32 = 8;
     /// log2 of the most pieces a pool can have (8 GiB = 4096; room for 32 GiB).
     pub const LEDGER_RADIX_MAX: u32 = 14;
+
+    /// log2 of the slots of each ledger CNode for a pool of `total` pieces: the depth of its slots.
+    #[must_use]
+    pub const fn ledger_radix(total: crate::units::Pieces) -> u32 {
+        let radix = u32::BITS - total.0.saturating_sub(1).leading_zeros();
+        if radix < 1 {
+            1
+        } else if radix > LEDGER_RADIX_MAX {
+            LEDGER_RADIX_MAX
+        } else {
+            radix
+        }
+    }
 }
 
 /// The balancer has nothing of its own.
@@ -116,11 +129,14 @@ pub mod vmm {
     pub const SCRATCH_FRAME: u64 = FIRST_OWN + 6;
     /// The VMM's main TCB (the fault thread restarts it).
     pub const MAIN_TCB: u64 = FIRST_OWN + 7;
+    /// A page table for the window, so that the 4 KiB scratch frame fits where a 2 MiB frame was.
+    pub const SCRATCH_TABLE: u64 = FIRST_OWN + 8;
     /// Badge of the guest's faults on [`super::ENDPOINT`].
     pub const GUEST_FAULT_BADGE: u64 = 0x6_0000_0000;
     /// First slot for frame capabilities: piece `i` of the guest's own list is mapped for the guest by `GUEST_FRAMES + 2 i`
     /// and into the VMM's window by `GUEST_FRAMES + 2 i + 1`.
     pub const GUEST_FRAMES: u64 = 64;
-    /// log2 of the slots of its CNode: room for 8 GiB of 2 MiB pieces, two capabilities each.
+    /// log2 of the most slots that its CNode can have: room for 16 GiB of 2 MiB pieces, two capabilities each. It has
+    /// as many as its guest's capacity needs.
     pub const RADIX: u32 = 14;
 }
