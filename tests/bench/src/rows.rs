@@ -317,6 +317,7 @@ pub fn run(env: &mut Env) {
         &[150],
         &[init_slot::TCB],
     );
+    testbed::pmu::start();
     let overhead = testbed::pmu::overhead();
     notifications(env, overhead);
     capabilities(env, overhead);

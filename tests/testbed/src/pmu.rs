@@ -4,6 +4,24 @@
 
 use core::arch::asm;
 
+/// Starts the counter, at every exception level. The kernel leaves the PMU to EL0 (PMUSERENR_EL0.EN).
+pub fn start() {
+    // SAFETY: the PMU counts; nothing else uses it. PMCCFILTR_EL0.NSH (27) includes EL2, PMCNTENSET_EL0.C is bit 31, PMCR_EL0 has
+    // E (0) and LC (6) (Arm ARM D19.5).
+    unsafe {
+        asm!(
+            "msr pmccfiltr_el0, {filter}",
+            "msr pmcntenset_el0, {counter}",
+            "msr pmcr_el0, {enable}",
+            "isb",
+            filter = in(reg) 1u64 << 27,
+            counter = in(reg) 1u64 << 31,
+            enable = in(reg) 0x41u64,
+            options(nomem, nostack)
+        );
+    }
+}
+
 /// Reads PMCCNTR_EL0. The kernel leaves it readable at EL0.
 #[inline(always)]
 #[must_use]
