@@ -61,6 +61,10 @@ pub trait Arch {
     /// The machine state of `to` replaces the one of the thread before: vCPU or native mode, FPU, TLS registers. The general
     /// registers are loaded on return to user level from [`Tcb::context`].
     fn switch_to(&self, to: Ref<Tcb>);
+    /// No thread can run: the machine state of the one before is put away as far as it must not act any more (vCPU, virtual timer).
+    fn switch_to_idle(&self);
+    /// TLS base or flags of `tcb` changed in the TCB: what of it is in registers follows.
+    fn refresh(&self, tcb: Ref<Tcb>);
     /// A vCPU is about to lose its thread or its memory: nothing of it may stay in registers afterwards.
     fn forget_vcpu(&self, vcpu: Ref<Vcpu>);
     /// A thread is about to be deleted: nothing of it (FPU) may stay in registers afterwards.

@@ -5,6 +5,7 @@ use crate::asid::AsidState;
 use crate::irq::IrqState;
 use crate::mem::Ref;
 use crate::object::Tcb;
+use crate::scheduler::Scheduler;
 use core::cell::Cell;
 
 /// Work units between two looks at pending interrupts (seL4's CONFIG_MAX_NUM_WORK_UNITS_PER_PREEMPTION).
@@ -14,7 +15,7 @@ pub const WORK_UNITS_PER_PREEMPTION: u32 = 100;
 pub struct Kernel<A: Arch> {
     /// The machine.
     pub arch: A,
-    /// The thread that runs (or the idle thread).
+    /// The thread that runs; none when all wait.
     pub current: Cell<Option<Ref<Tcb>>>,
     /// Work units since the last look at pending interrupts.
     pub work_units: Cell<u32>,
@@ -24,6 +25,10 @@ pub struct Kernel<A: Arch> {
     pub asids: AsidState,
     /// Interrupts and the notifications that they signal.
     pub irqs: IrqState,
+    /// Ready queues, budgets, timer.
+    pub sched: Scheduler,
+    /// Where a preempted `CancelBadgedSends` goes on; that thread has [`crate::object::ipc_flag::CURSOR`].
+    pub cancel_cursor: Cell<Option<Ref<Tcb>>>,
 }
 
 impl<A: Arch> Kernel<A> {
@@ -36,6 +41,8 @@ impl<A: Arch> Kernel<A> {
             reply_length: Cell::new(0),
             asids: AsidState::new(),
             irqs: IrqState::new(),
+            sched: Scheduler::new(),
+            cancel_cursor: Cell::new(None),
         }
     }
 

@@ -12,7 +12,7 @@
 //! 3. Decode first, then invoke: an operation that fails has changed nothing. Long operations are split at preemption
 //!    points and continue where they stopped when the system call is made again.
 //! 4. The kernel neither allocates nor recurses, and no input reaches a panic.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "fixture")), no_std)]
 #![deny(unsafe_code)]
 
 pub mod arch;
@@ -21,17 +21,41 @@ pub mod cap;
 pub mod cdt;
 pub mod cnode;
 pub mod create;
+#[cfg(feature = "debug")]
+pub mod debug;
 pub mod delete;
 pub mod domain;
+pub mod endpoint;
+pub mod entry;
 pub mod error;
+pub mod fault;
 pub mod invocation;
+pub mod ipc;
 pub mod irq;
 pub mod kernel;
 pub mod mem;
+pub mod notification;
 pub mod object;
 pub mod paging;
+pub mod queue;
+pub mod refill;
+pub mod registers;
+pub mod release;
+pub mod reply;
+pub mod sched_context;
+pub mod scheduler;
 pub mod slot;
 pub mod smc;
+pub mod syscall;
+pub mod tcb;
+pub mod thread;
 pub mod untyped;
 pub mod vcpu;
 pub mod vspace;
+
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+#[cfg(any(test, feature = "fixture"))]
+pub mod invariants;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! Debug system calls: only in the debug flavour, and at nobody's expense but the caller's (libsel4 `api/syscall.xml`).
+
+use crate::arch::Arch;
+use crate::cap::CapView;
+use crate::ipc;
+use crate::kernel::Kernel;
+use crate::mem::Ref;
+use crate::object::Tcb;
+
+/// Does the debug system call with this negated number; `false` when there is none.
+#[must_use]
+pub fn dispatch<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, negated: u64) -> bool {
+    let argument = current.context.x[0].get();
+    match negated {
+        12 => k.arch.debug_putchar(argument as u8),
+        13 => dump_scheduler(k),
+        14 => k.arch.debug_halt(),
+        15 => {
+            // Zero for an empty or missing slot, else a number for each kind.
+            let kind = ipc::lookup(current, argument)
+                .map_or(0, |slot| u64::from(slot.cap.get().kind().number()));
+            current.context.x[0].set(kind);
+        }
+        // The snapshot's format is not part of the interface; there is nothing to say here.
+        16 => put_line(k, b"no snapshot\n"),
+        17 => name_thread(k, current, argument),
+        _ => return false,
+    }
+    true
+}
+
+fn put_line<A: Arch>(k: &Kernel<A>, text: &[u8]) {
+    for &byte in text {
+        k.arch.debug_putchar(byte);
+    }
+}
+
+/// Gives the thread at `addr` the name in the caller's IPC buffer (a string that ends with a zero byte).
+fn name_thread<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, addr: u64) {
+    let Ok(slot) = ipc::lookup(current, addr) else {
+        return;
+    };
+    let CapView::Thread(tcb) = slot.cap.get().view() else {
+        return;
+    };
+    let buffer = ipc::send_buffer(current);
+    if buffer == 0 {
+        return;
+    }
+    let mut ended = false;
+    for (n, cell) in (0u64..).zip(tcb.thread.name.iter()) {
+        // The message words begin behind the information word.
+        let word = k
+            .arch
+            .read_word(buffer.wrapping_add(8).wrapping_add(n & !7));
+        let byte = (word >> ((n & 7) << 3)) as u8;
+        ended |= byte == 0;
+        cell.set(if ended { 0 } else { byte });
+    }
+}
+
+fn put_decimal<A: Arch>(k: &Kernel<A>, value: u8) {
+    for unit in [100u8, 10, 1] {
+        k.arch.debug_putchar(b'0'.wrapping_add(value / unit % 10));
+    }
+}
+
+/// One line for each thread in a ready queue: priority and name.
+fn dump_scheduler<A: Arch>(k: &Kernel<A>) {
+    put_line(k, b"ready threads, by priority:\n");
+    for priority in (0..=u8::MAX).rev() {
+        let mut next = k.sched.first_ready(priority);
+        // Not a service to rely on: the first few of each priority.
+        for _ in 0..8 {
+            let Some(tcb) = next else { break };
+            put_decimal(k, priority);
+            k.arch.debug_putchar(b' ');
+            for cell in &tcb.thread.name {
+                let byte = cell.get();
+                if byte == 0 {
+                    break;
+                }
+                k.arch.debug_putchar(byte);
+            }
+            k.arch.debug_putchar(b'\n');
+            next = tcb.thread.sched_next.get();
+        }
+    }
+}

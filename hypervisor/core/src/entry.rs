@@ -1,0 +1,100 @@
+//! Entry points: what the exception code calls, one for each reason to be in the kernel.
+//!
+//! The caller has saved the current thread's registers into its TCB, calls one of these, and returns to user level with the
+//! registers of [`Kernel::current`], or waits for an interrupt when there is no thread.
+
+use crate::arch::Arch;
+use crate::fault::{self, Access, Fault};
+use crate::kernel::Kernel;
+use crate::mem::Ref;
+use crate::notification;
+use crate::object::{SchedContext, Tcb};
+use crate::sched_context;
+use crate::scheduler;
+use crate::syscall;
+
+impl<A: Arch> Kernel<A> {
+    /// A system call of a native thread. `number` is x7; the saved pc is behind the `svc`.
+    #[inline]
+    pub fn handle_syscall(&self, number: u64) {
+        syscall::dispatch(self, number);
+        scheduler::schedule(self);
+    }
+
+    /// A guest's HVC, which is never a system call. `number` is x7; the saved pc is behind the `hvc`.
+    pub fn handle_unknown_syscall(&self, number: u64) {
+        if let Some(tcb) = self.current.get() {
+            fault::raise_in_call(self, tcb, Fault::UnknownSyscall { number });
+        }
+        scheduler::schedule(self);
+    }
+
+    /// An exception with no message of its own (ESR_EL2 0x0200_0000). The saved pc is the instruction.
+    pub fn handle_user_exception(&self, number: u64, code: u64) {
+        fault::raise_current(self, Fault::UserException { number, code });
+        scheduler::schedule(self);
+    }
+
+    /// No memory, or no right to it, at `addr`. `fsr` is ESR_EL2.
+    pub fn handle_vm_fault(&self, addr: u64, fsr: u64, access: Access) {
+        fault::raise_current(self, Fault::Vm { addr, fsr, access });
+        scheduler::schedule(self);
+    }
+
+    /// Something that the vCPU's manager has to handle: trapped instructions, WFI and WFE, exceptions of native threads.
+    pub fn handle_vcpu_fault(&self, esr: u64) {
+        fault::raise_current(self, Fault::Vcpu { esr });
+        scheduler::schedule(self);
+    }
+
+    /// A private interrupt of the current thread's vCPU (its virtual timer). The caller has masked it.
+    pub fn handle_vppi_event(&self, irq: u64) {
+        self.vcpu_event(Fault::VppiEvent { irq });
+    }
+
+    /// The virtual interrupt controller wants attention. `index` is the list register, or `u64::MAX`.
+    pub fn handle_vgic_maintenance(&self, index: u64) {
+        self.vcpu_event(Fault::VgicMaintenance { index });
+    }
+
+    /// An interrupt that concerns the current thread's vCPU. Without one it came too late, and nobody is told.
+    fn vcpu_event(&self, fault: Fault) {
+        if let Some(tcb) = self.current.get()
+            && tcb.thread.vcpu.get().is_some()
+        {
+            fault::raise(self, tcb, fault);
+        }
+        scheduler::schedule(self);
+    }
+
+    /// Any other interrupt, acknowledged at the interrupt controller.
+    pub fn handle_interrupt(&self, irq: u64) {
+        if let Some((object, badge)) = self.take_irq(irq) {
+            notification::signal(self, object, badge);
+        }
+        scheduler::schedule(self);
+    }
+
+    /// The kernel's timer.
+    pub fn handle_timer(&self) {
+        scheduler::timer(self);
+        scheduler::schedule(self);
+    }
+
+    /// Boot, first step: reads the timer's frequency.
+    pub fn init_time(&self) {
+        scheduler::init(self);
+    }
+
+    /// Boot: gives the initial thread's scheduling context its time (round robin) and binds the two. After [`Self::init_time`].
+    pub fn bind_initial(&self, sc: Ref<SchedContext>, tcb: Ref<Tcb>, budget_us: u64) {
+        sched_context::configure_boot(self, sc, budget_us);
+        sc.tcb.set(Some(tcb));
+        tcb.thread.sched_context.set(Some(sc));
+    }
+
+    /// Boot, last step: the initial thread runs.
+    pub fn start(&self, tcb: Ref<Tcb>) {
+        scheduler::start(self, tcb);
+    }
+}
