@@ -13,8 +13,10 @@
 
 pub mod exception;
 pub mod fdt;
+pub mod follow;
 pub mod gic;
 pub mod image;
+pub mod machine;
 pub mod pieces;
 pub mod psci;
 pub mod ram;

@@ -14,10 +14,10 @@ pub const STEP_BYTES: usize = protocol::console::CHUNK_BYTES;
 /// Input kept until the guest offers buffers; more is dropped, as a serial line's receiver does.
 const INPUT_BYTES: usize = 1024;
 
-/// Where a guest's output goes.
+/// Where a guest's output goes. One value is both the guest's memory and the sink, because both end at the same host.
 pub trait Sink {
     /// Takes some of the bytes, maybe none; how many.
-    fn write(&mut self, bytes: &[u8]) -> usize;
+    fn put(&mut self, bytes: &[u8]) -> usize;
 }
 
 /// The device.
@@ -42,30 +42,26 @@ impl Console {
     }
 
     /// Acts on a register write. Errors of the driver leave the device in need of a reset.
-    pub fn event(&mut self, event: Event, memory: &mut impl GuestMemory, sink: &mut impl Sink) {
+    pub fn event<M: GuestMemory + Sink>(&mut self, event: Event, memory: &mut M) {
         match event {
             Event::Reset => {
                 self.sent = 0;
                 self.input.clear();
             }
             Event::Notify(0) => self.receive(memory),
-            Event::Notify(_) => self.transmit(memory, sink),
+            Event::Notify(_) => self.transmit(memory),
             Event::None | Event::Ready | Event::Config { .. } => {}
         }
     }
 
-    /// Moves the guest's output to `sink` until it takes no more or there is none.
-    pub fn transmit(&mut self, memory: &mut impl GuestMemory, sink: &mut impl Sink) {
-        if let Err(error) = self.try_transmit(memory, sink) {
+    /// Moves the guest's output to the sink until it takes no more or there is none.
+    pub fn transmit<M: GuestMemory + Sink>(&mut self, memory: &mut M) {
+        if let Err(error) = self.try_transmit(memory) {
             self.give_up(error);
         }
     }
 
-    fn try_transmit(
-        &mut self,
-        memory: &mut impl GuestMemory,
-        sink: &mut impl Sink,
-    ) -> Result<(), QueueError> {
+    fn try_transmit<M: GuestMemory + Sink>(&mut self, memory: &mut M) -> Result<(), QueueError> {
         let mut wanted = Interrupt::Unwanted;
         let mut step = [0u8; STEP_BYTES];
         let Some(queue) = self.transport.queue(TRANSMIT) else {
@@ -78,7 +74,7 @@ impl Console {
                 if bytes == 0 {
                     break;
                 }
-                let taken = sink.write(step.get(..bytes).unwrap_or_default()).min(bytes);
+                let taken = memory.put(step.get(..bytes).unwrap_or_default()).min(bytes);
                 self.sent += taken as u64;
                 if taken < bytes {
                     blocked = true;
@@ -171,17 +167,19 @@ impl Default for Console {
 mod tests {
     use super::*;
     use crate::gic::Level;
+    use crate::ram::AccessError;
     use crate::ram::fake::Flat;
     use crate::virtio::queue::tests::{BASE, DATA, Driver};
     use crate::virtio::transport::tests::{negotiate, set_up_queue, start};
 
-    struct Limited {
+    struct Outside {
+        memory: Flat,
         taken: Vec<u8>,
         room: usize,
     }
 
-    impl Sink for Limited {
-        fn write(&mut self, bytes: &[u8]) -> usize {
+    impl Sink for Outside {
+        fn put(&mut self, bytes: &[u8]) -> usize {
             let take = bytes.len().min(self.room);
             self.room -= take;
             self.taken.extend_from_slice(&bytes[..take]);
@@ -189,9 +187,23 @@ mod tests {
         }
     }
 
-    fn live() -> (Console, Flat, Driver, Driver) {
+    impl GuestMemory for Outside {
+        fn read(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), AccessError> {
+            self.memory.read(ipa, into)
+        }
+
+        fn write(&mut self, ipa: u64, from: &[u8]) -> Result<(), AccessError> {
+            self.memory.write(ipa, from)
+        }
+    }
+
+    fn live(room: usize) -> (Console, Outside, Driver, Driver) {
         let mut console = Console::new();
-        let memory = Flat::new(BASE, 0x20_000);
+        let outside = Outside {
+            memory: Flat::new(BASE, 0x20_000),
+            taken: vec![],
+            room,
+        };
         let receive = Driver {
             offset: 0,
             available: 0,
@@ -204,57 +216,45 @@ mod tests {
         set_up_queue(&mut console.transport, 0, 4, receive.areas());
         set_up_queue(&mut console.transport, 1, 4, transmit.areas());
         start(&mut console.transport);
-        (console, memory, receive, transmit)
+        (console, outside, receive, transmit)
     }
 
     #[test]
     fn output_waits_for_room_and_loses_nothing() {
-        let (mut console, mut memory, _, mut driver) = live();
-        memory.write(DATA, b"hello world").unwrap();
-        driver.descriptor(&mut memory, 0, DATA, 11, 0, 0);
-        driver.offer(&mut memory, 0, 4);
-        let mut sink = Limited {
-            taken: vec![],
-            room: 4,
-        };
-        console.event(Event::Notify(1), &mut memory, &mut sink);
-        assert_eq!(driver.used(&mut memory), 0);
-        sink.room = 100;
-        console.transmit(&mut memory, &mut sink);
-        assert_eq!(sink.taken, b"hello world");
-        assert_eq!(driver.used(&mut memory), 1);
+        let (mut console, mut outside, _, mut driver) = live(4);
+        outside.write(DATA, b"hello world").unwrap();
+        driver.descriptor(&mut outside.memory, 0, DATA, 11, 0, 0);
+        driver.offer(&mut outside.memory, 0, 4);
+        console.event(Event::Notify(1), &mut outside);
+        assert_eq!(driver.used(&mut outside.memory), 0);
+        outside.room = 100;
+        console.transmit(&mut outside);
+        assert_eq!(outside.taken, b"hello world");
+        assert_eq!(driver.used(&mut outside.memory), 1);
         assert_eq!(console.transport.line(), Level::High);
     }
 
     #[test]
     fn input_waits_for_buffers() {
-        let (mut console, mut memory, mut driver, _) = live();
-        assert_eq!(console.input(b"ls\n", &mut memory), 3);
-        driver.descriptor(&mut memory, 1, DATA, 2, 2, 0);
-        driver.offer(&mut memory, 1, 4);
-        driver.offer(&mut memory, 1, 4);
-        let mut sink = Limited {
-            taken: vec![],
-            room: 0,
-        };
-        console.event(Event::Notify(0), &mut memory, &mut sink);
-        assert_eq!(driver.used(&mut memory), 2);
-        assert_eq!(memory.bytes[(DATA - BASE) as usize], b'\n');
+        let (mut console, mut outside, mut driver, _) = live(0);
+        assert_eq!(console.input(b"ls\n", &mut outside), 3);
+        driver.descriptor(&mut outside.memory, 1, DATA, 2, 2, 0);
+        driver.offer(&mut outside.memory, 1, 4);
+        driver.offer(&mut outside.memory, 1, 4);
+        console.event(Event::Notify(0), &mut outside);
+        assert_eq!(driver.used(&mut outside.memory), 2);
+        assert_eq!(outside.memory.bytes[(DATA - BASE) as usize], b'\n');
         let flood = [0u8; 3000];
-        assert!(console.input(&flood, &mut memory) <= INPUT_BYTES);
+        assert!(console.input(&flood, &mut outside) <= INPUT_BYTES);
     }
 
     #[test]
     fn a_broken_ring_stops_the_device_only() {
-        let (mut console, mut memory, _, mut driver) = live();
-        driver.offer(&mut memory, 999, 4);
-        let mut sink = Limited {
-            taken: vec![],
-            room: 100,
-        };
-        console.event(Event::Notify(1), &mut memory, &mut sink);
+        let (mut console, mut outside, _, mut driver) = live(100);
+        driver.offer(&mut outside.memory, 999, 4);
+        console.event(Event::Notify(1), &mut outside);
         assert!(console.transport.has_failed());
-        console.event(Event::Notify(1), &mut memory, &mut sink);
-        assert!(sink.taken.is_empty());
+        console.event(Event::Notify(1), &mut outside);
+        assert!(outside.taken.is_empty());
     }
 }

@@ -1,0 +1,488 @@
+//! The guest's machine: devices on their addresses, the interrupt controller, memory, and what the balancer hears.
+//!
+//! One [`Machine`] per guest. The binary feeds it faults and signals; everything it needs from outside is the [`Host`].
+
+use crate::follow::{Driver, Drivers, Follower, Kick};
+use crate::gic::{Gic, Level, Lists};
+use crate::pieces::{Supply, Table, TouchError, View};
+use crate::ram::{AccessError, GuestMemory};
+use crate::syndrome::Width;
+use crate::virtio::balloon::{Asked, Balloon, Happened};
+use crate::virtio::console::{Console, Sink};
+use crate::virtio::hotplug::Hotplug;
+use crate::virtio::transport::CONFIG;
+use protocol::balancer::{Report, Urgency};
+use protocol::console::Port;
+use protocol::layout::ipa as map;
+use protocol::memory::Account;
+use protocol::startup::Gic as GicVersion;
+use protocol::units::{PieceId, Pieces};
+
+/// Devices on the virtio-mmio bus.
+pub const VIRTIO_DEVICES: u32 = 4;
+const FIRST_SPI: u32 = 32 + map::VIRTIO_SPI;
+const VIRTIO_END: u64 = map::VIRTIO_MMIO + VIRTIO_DEVICES as u64 * map::VIRTIO_MMIO_STRIDE;
+const GICD_BYTES: u64 = 0x1_0000;
+const GICR_BYTES: u64 = 0x2_0000;
+/// Distance of two reports when the balancer has not said, in milliseconds.
+const REPORT_MS: u64 = 1000;
+/// Shortest distance of two reports, so that a guest cannot make the balancer busy.
+const REPORT_MIN_MS: u64 = 10;
+/// How long a report waits for fresh statistics, in milliseconds.
+const STATISTICS_MS: u64 = 100;
+
+/// Everything outside the machine.
+pub trait Host: Lists + Supply {
+    /// Takes a guest port's output; how many bytes were taken.
+    fn console_write(&mut self, port: Port, bytes: &[u8]) -> usize;
+    /// Tells the balancer; the milliseconds until it wants to hear again, `None` when it did not say.
+    fn report(&mut self, report: &Report) -> Option<u32>;
+    /// The guest's account at the memory server.
+    fn account(&mut self) -> Option<Account>;
+    /// A piece that the memory server took by force, until there is none.
+    fn next_revoked(&mut self) -> Option<PieceId>;
+}
+
+/// A console device's outside: guest memory and its port.
+struct Outside<'a, H> {
+    table: &'a mut Table,
+    host: &'a mut H,
+    port: Port,
+}
+
+impl<H: Host> Sink for Outside<'_, H> {
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        self.host.console_write(self.port, bytes)
+    }
+}
+
+impl<H: Host> GuestMemory for Outside<'_, H> {
+    fn read(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), AccessError> {
+        View {
+            table: self.table,
+            supply: self.host,
+        }
+        .read(ipa, into)
+    }
+
+    fn write(&mut self, ipa: u64, from: &[u8]) -> Result<(), AccessError> {
+        View {
+            table: self.table,
+            supply: self.host,
+        }
+        .write(ipa, from)
+    }
+}
+
+/// What a stage-2 fault needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Memory that is there now: run the instruction again.
+    Present,
+    /// Memory that comes later: the guest waits for the memory server's signal.
+    Later,
+    /// A device register.
+    Device,
+    /// Memory that was taken by force.
+    Revoked,
+    /// Nothing is there.
+    Nothing,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// The interrupt controller.
+    pub gic: Gic,
+    /// The memory.
+    pub table: Table,
+    console: Console,
+    agent: Console,
+    balloon: Balloon,
+    hotplug: Hotplug,
+    follower: Follower,
+    target: u32,
+    minimum: u32,
+    next_report_ms: u64,
+    report_distance_ms: u64,
+    last_report_ms: u64,
+    asked_ms: Option<u64>,
+    urgent: Urgency,
+}
+
+impl Machine {
+    /// A machine that is not set up.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            gic: Gic::new(GicVersion::V3),
+            table: Table::new(),
+            console: Console::new(),
+            agent: Console::new(),
+            balloon: Balloon::new(),
+            hotplug: Hotplug::new(),
+            follower: Follower::new(),
+            target: 0,
+            minimum: 0,
+            next_report_ms: 0,
+            report_distance_ms: REPORT_MS,
+            last_report_ms: 0,
+            asked_ms: None,
+            urgent: Urgency::Periodic,
+        }
+    }
+
+    /// Sets it up before the guest starts.
+    pub fn set_up(&mut self, gic: GicVersion, startup: Pieces, hotplug_bytes: u64, now_ms: u64) {
+        self.gic = Gic::new(gic);
+        self.table.set_up(startup, hotplug_bytes);
+        self.target = startup.0;
+        self.next_report_ms = now_ms + REPORT_MS;
+    }
+
+    /// What lies at an address that did not translate.
+    pub fn place(&mut self, ipa: u64, host: &mut impl Host) -> Place {
+        if self.table.index_of(ipa).is_some() {
+            return match self.table.touch(ipa, host) {
+                Ok(_) => Place::Present,
+                Err(TouchError::NotReady) => {
+                    self.urgent = Urgency::Event;
+                    Place::Later
+                }
+                Err(TouchError::Revoked) => Place::Revoked,
+                Err(TouchError::Foreign) => Place::Nothing,
+            };
+        }
+        match ipa {
+            map::VIRTIO_MMIO..VIRTIO_END => Place::Device,
+            _ if ipa.wrapping_sub(map::GICD) < GICD_BYTES => Place::Device,
+            _ if ipa.wrapping_sub(map::GICR) < GICR_BYTES => Place::Device,
+            _ => Place::Nothing,
+        }
+    }
+
+    /// A device register is read. Accesses that cross their natural alignment read as zero.
+    pub fn read(&mut self, ipa: u64, width: Width) -> u64 {
+        if !ipa.is_multiple_of(width.bytes()) {
+            return 0;
+        }
+        if let Some(offset) = ipa.checked_sub(map::VIRTIO_MMIO)
+            && ipa < VIRTIO_END
+        {
+            let (device, offset) = (
+                offset / map::VIRTIO_MMIO_STRIDE,
+                offset % map::VIRTIO_MMIO_STRIDE,
+            );
+            let config = offset.checked_sub(CONFIG);
+            return match (device, config) {
+                (0, None) => self.console.transport.read(offset, width),
+                (1, None) => self.agent.transport.read(offset, width),
+                (2, None) => self.balloon.transport.read(offset, width),
+                (3, None) => self.hotplug.transport.read(offset, width),
+                (2, Some(offset)) => self.balloon.config(offset, width),
+                (3, Some(offset)) => self.hotplug.config(offset, width, &self.table),
+                _ => 0,
+            };
+        }
+        if ipa.wrapping_sub(map::GICD) < GICD_BYTES {
+            return self.gic.distributor_read(ipa - map::GICD, width);
+        }
+        if ipa.wrapping_sub(map::GICR) < GICR_BYTES {
+            return self.gic.redistributor_read(ipa - map::GICR, width);
+        }
+        0
+    }
+
+    /// A device register is written. `now_ms` is asked for only when it matters.
+    pub fn write<H: Host>(
+        &mut self,
+        ipa: u64,
+        width: Width,
+        value: u64,
+        host: &mut H,
+        now_ms: impl Fn() -> u64,
+    ) {
+        if !ipa.is_multiple_of(width.bytes()) {
+            return;
+        }
+        if let Some(offset) = ipa.checked_sub(map::VIRTIO_MMIO)
+            && ipa < VIRTIO_END
+        {
+            let (device, offset) = (
+                offset / map::VIRTIO_MMIO_STRIDE,
+                offset % map::VIRTIO_MMIO_STRIDE,
+            );
+            self.device_write(device, offset, width, value, host, &now_ms);
+            self.lines();
+            self.gic.flush(host);
+        } else if ipa.wrapping_sub(map::GICD) < GICD_BYTES {
+            self.gic.distributor_write(ipa - map::GICD, width, value);
+            self.gic.flush(host);
+        } else if ipa.wrapping_sub(map::GICR) < GICR_BYTES {
+            self.gic.redistributor_write(ipa - map::GICR, width, value);
+            self.gic.flush(host);
+        }
+    }
+
+    fn device_write<H: Host>(
+        &mut self,
+        device: u64,
+        offset: u64,
+        width: Width,
+        value: u64,
+        host: &mut H,
+        now_ms: &impl Fn() -> u64,
+    ) {
+        match device {
+            0 | 1 => {
+                let (console, port) = if device == 0 {
+                    (&mut self.console, Port::Console)
+                } else {
+                    (&mut self.agent, Port::Agent)
+                };
+                let event = console.transport.write(offset, width, value);
+                let table = &mut self.table;
+                console.event(event, &mut Outside { table, host, port });
+            }
+            2 => {
+                let event = self.balloon.transport.write(offset, width, value);
+                let happened = self.balloon.event(event, &mut self.table, host);
+                self.balloon_happened(happened, host, now_ms());
+                if event == crate::virtio::transport::Event::Ready {
+                    self.pursue(host, now_ms());
+                }
+            }
+            3 => {
+                let event = self.hotplug.transport.write(offset, width, value);
+                self.hotplug.event(event, &mut self.table, host);
+                if event == crate::virtio::transport::Event::Ready
+                    || matches!(event, crate::virtio::transport::Event::Notify(_))
+                {
+                    self.pursue(host, now_ms());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn balloon_happened<H: Host>(&mut self, happened: Happened, host: &mut H, now_ms: u64) {
+        if happened.unasked_deflation || happened.starved {
+            self.urgent = Urgency::Event;
+        }
+        let answered = happened.statistics && self.asked_ms.take().is_some();
+        let first = happened.statistics && self.last_report_ms == 0;
+        if answered || first || self.urgent == Urgency::Event {
+            self.send_report(host, now_ms);
+        }
+    }
+
+    fn lines(&mut self) {
+        let levels = [
+            self.console.transport.line(),
+            self.agent.transport.line(),
+            self.balloon.transport.line(),
+            self.hotplug.transport.line(),
+        ];
+        for (device, level) in levels.into_iter().enumerate() {
+            self.gic.set_line(FIRST_SPI + device as u32, level);
+        }
+    }
+
+    /// Room for input on a port, in bytes.
+    #[must_use]
+    pub fn input_room(&self, port: Port) -> usize {
+        match port {
+            Port::Console => self.console.input_room(),
+            Port::Agent => self.agent.input_room(),
+        }
+    }
+
+    /// Input from the operator.
+    pub fn input(&mut self, port: Port, bytes: &[u8], host: &mut impl Host) {
+        let console = match port {
+            Port::Console => &mut self.console,
+            Port::Agent => &mut self.agent,
+        };
+        let mut view = View {
+            table: &mut self.table,
+            supply: host,
+        };
+        console.input(bytes, &mut view);
+        self.lines();
+        self.gic.flush(host);
+    }
+
+    /// The console server takes output again.
+    pub fn output(&mut self, host: &mut impl Host) {
+        for (console, port) in [
+            (&mut self.console, Port::Console),
+            (&mut self.agent, Port::Agent),
+        ] {
+            let table = &mut self.table;
+            console.transmit(&mut Outside { table, host, port });
+        }
+        self.lines();
+        self.gic.flush(host);
+    }
+
+    /// The memory server signalled: a new target, memory that is ready, or pieces taken by force.
+    pub fn memory_changed(&mut self, host: &mut impl Host, now_ms: u64) {
+        if let Some(account) = host.account() {
+            self.target = account.target.0;
+            self.minimum = account.minimum.0;
+            if account.revoked.0 != 0 {
+                // Bounded: the server names each piece once.
+                while let Some(piece) = host.next_revoked() {
+                    self.table.revoked(piece);
+                }
+            }
+        }
+        let happened = self.balloon.work(&mut self.table, host);
+        self.hotplug.work(&mut self.table, host);
+        if happened.unasked_deflation {
+            self.urgent = Urgency::Event;
+        }
+        for console in [&mut self.console, &mut self.agent] {
+            console.receive(&mut View {
+                table: &mut self.table,
+                supply: host,
+            });
+        }
+        self.pursue(host, now_ms);
+        self.output(host);
+    }
+
+    /// Asks the drivers for what the target wants.
+    fn pursue(&mut self, host: &mut impl Host, now_ms: u64) {
+        let live = |is_live| {
+            if is_live {
+                Driver::Live
+            } else {
+                Driver::Absent
+            }
+        };
+        let drivers = Drivers {
+            hotplug: live(self.hotplug.transport.is_live()),
+            balloon: live(self.balloon.transport.is_live()),
+        };
+        let target = self.target.max(self.minimum);
+        let wishes = self.follower.look(target, &self.table, drivers, now_ms);
+        if drivers.hotplug == Driver::Live {
+            self.hotplug.request(wishes.plugged_pieces);
+            if wishes.kick == Kick::Now {
+                self.hotplug.kick();
+            }
+        }
+        if drivers.balloon == Driver::Live {
+            self.balloon.want(wishes.balloon_pages);
+        }
+        self.lines();
+        self.gic.flush(host);
+    }
+
+    /// Time has passed: statistics are asked for, reports sent, stalled drivers kicked.
+    pub fn time(&mut self, host: &mut impl Host, now_ms: u64) {
+        if self.follower.next_look_ms().is_some_and(|at| at <= now_ms) {
+            self.pursue(host, now_ms);
+        }
+        if let Some(asked) = self.asked_ms {
+            if now_ms >= asked + STATISTICS_MS {
+                // The guest does not answer (it may be busy, or have no driver any more): what is known goes out.
+                self.asked_ms = None;
+                self.send_report(host, now_ms);
+            }
+        } else if now_ms >= self.next_report_ms {
+            match self.balloon.ask_statistics(&mut self.table, host) {
+                Asked::Yes => {
+                    self.asked_ms = Some(now_ms);
+                    self.lines();
+                    self.gic.flush(host);
+                }
+                Asked::No => self.send_report(host, now_ms),
+            }
+        }
+    }
+
+    /// The balancer wants a report now.
+    pub fn report_wanted(&mut self, host: &mut impl Host, now_ms: u64) {
+        self.next_report_ms = now_ms;
+        self.time(host, now_ms);
+    }
+
+    /// When [`Machine::time`] wants to be called next.
+    #[must_use]
+    pub fn next_ms(&self) -> u64 {
+        let report = match self.asked_ms {
+            Some(asked) => asked + STATISTICS_MS,
+            None => self.next_report_ms,
+        };
+        self.follower
+            .next_look_ms()
+            .map_or(report, |look| look.min(report))
+    }
+
+    fn send_report(&mut self, host: &mut impl Host, now_ms: u64) {
+        if self.last_report_ms != 0 && now_ms < self.last_report_ms + REPORT_MIN_MS {
+            self.next_report_ms = self.last_report_ms + REPORT_MIN_MS;
+            return;
+        }
+        let report = self.report();
+        if let Some(in_ms) = host.report(&report) {
+            self.report_distance_ms = u64::from(in_ms).max(REPORT_MIN_MS);
+        }
+        self.urgent = Urgency::Periodic;
+        self.last_report_ms = now_ms.max(1);
+        self.next_report_ms = now_ms + self.report_distance_ms;
+    }
+
+    /// What the balancer hears.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let statistics = self.balloon.statistics();
+        let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes / 1024);
+        let pieces = |pieces: u32| u64::from(pieces) * 2048;
+        let ballooned_kib = u64::from(self.table.ballooned_pages()) * 4;
+        let plugged_kib = pieces(self.table.plugged());
+        Report {
+            visible_kib: (pieces(self.table.startup()) + plugged_kib).saturating_sub(ballooned_kib),
+            available_kib: kib(statistics.available),
+            free_kib: kib(statistics.free),
+            total_kib: kib(statistics.total),
+            stranded_kib: u64::from(self.table.stranded_pages()) * 4,
+            plugged_kib,
+            ballooned_kib,
+            counters: statistics.counters,
+            swap_free_kib: 0,
+            urgent: self.urgent,
+        }
+    }
+
+    /// Whether an interrupt waits for the guest.
+    #[must_use]
+    pub const fn has_interrupt(&self) -> bool {
+        self.gic.has_work()
+    }
+
+    /// The interrupt line of a virtio device, for tests and the operator.
+    #[must_use]
+    pub fn line(&self, device: u32) -> Level {
+        match device {
+            0 => self.console.transport.line(),
+            1 => self.agent.transport.line(),
+            2 => self.balloon.transport.line(),
+            _ => self.hotplug.transport.line(),
+        }
+    }
+
+    /// Pages that the guest offered to the balloon without having them.
+    #[must_use]
+    pub const fn foreign_pages(&self) -> u64 {
+        self.balloon.foreign_pages()
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
