@@ -1,6 +1,9 @@
 //! `workload TTY [--seed N]`: serves commands on a serial line. `workload --once SCRIPT`: carries out a script (commands
 //! separated by `;`, or a file of them) and prints the answers; its status tells whether all succeeded.
-#![forbid(unsafe_code)]
+//! `workload clock`: prints the architecture's counter and its frequency, for measuring a boot.
+#![deny(unsafe_code)]
+
+mod counter;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -10,7 +13,7 @@ use std::process::ExitCode;
 use workload::agent::{Agent, Next, Running};
 use workload::clock::{LongestGap, System, start_heartbeat};
 
-const USAGE: &str = "usage: workload TTY [--seed N]\n       workload --once SCRIPT [--seed N]";
+const USAGE: &str = "usage: workload TTY [--seed N]\n       workload --once SCRIPT [--seed N]\n       workload clock";
 
 enum Job {
     Serve { tty: String },
@@ -107,6 +110,18 @@ fn once(mut agent: Agent<Running, System>, script: &str) -> io::Result<ExitCode>
 }
 
 fn main() -> ExitCode {
+    if std::env::args().skip(1).eq(["clock"]) {
+        return match counter::read() {
+            Some((ticks, hz)) => {
+                println!("{ticks} ticks of {hz} Hz");
+                ExitCode::SUCCESS
+            }
+            None => {
+                eprintln!("workload: this machine has no architectural counter");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let options = match options(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
