@@ -57,5 +57,7 @@ pub mod vspace;
 pub mod fixture;
 #[cfg(any(test, feature = "fixture"))]
 pub mod invariants;
+#[cfg(any(test, feature = "fixture"))]
+pub mod invariants_ipc;
 #[cfg(test)]
 mod tests;
