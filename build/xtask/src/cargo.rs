@@ -73,6 +73,21 @@ impl Cargo {
     /// # Errors
     /// When it does not compile; the compiler's messages have been shown.
     pub fn build_with(&self, package: &str, target: Target, features: &[&str]) -> Result<PathBuf> {
+        let mut programs = self.build(package, target, features, &[package])?;
+        programs.pop().context("cargo named no program")
+    }
+
+    /// Builds a package in release and returns the files of the programs named.
+    ///
+    /// # Errors
+    /// When it does not compile; the compiler's messages have been shown.
+    pub fn build(
+        &self,
+        package: &str,
+        target: Target,
+        features: &[&str],
+        programs: &[&str],
+    ) -> Result<Vec<PathBuf>> {
         progress::step(&format!("build {package}"), || {
             let mut command = self.command("build");
             command
@@ -90,19 +105,25 @@ impl Cargo {
             if !output.status.success() {
                 bail!("{package} does not build for {}", target.triple());
             }
-            executable(&String::from_utf8_lossy(&output.stdout), package)
-                .with_context(|| format!("{package} has no program"))
+            let messages = String::from_utf8_lossy(&output.stdout);
+            programs
+                .iter()
+                .map(|program| {
+                    executable(&messages, program)
+                        .with_context(|| format!("{package} has no program `{program}`"))
+                })
+                .collect()
         })
     }
 }
 
-/// Finds the program that cargo's messages name for a package.
-fn executable(messages: &str, package: &str) -> Option<PathBuf> {
+/// Finds a program's file in cargo's messages.
+fn executable(messages: &str, program: &str) -> Option<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter(|message| {
-            message["reason"] == "compiler-artifact" && message["target"]["name"] == package
+            message["reason"] == "compiler-artifact" && message["target"]["name"] == program
         })
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()

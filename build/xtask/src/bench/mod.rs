@@ -1,0 +1,62 @@
+//! `cargo xtask bench`: what things cost, in instructions, beside seL4 and the peers.
+//!
+//! Everything is counted under `-icount shift=0,sleep=off`, where one instruction is one nanosecond and the figures are the
+//! same on any machine. Nothing here is a bound that a test asserts.
+
+mod linux;
+mod peers;
+mod rows;
+
+use crate::cargo::{Cargo, Target};
+use crate::image::{self, Flavour};
+use crate::paths::Paths;
+use crate::{boot, elf, progress};
+use anyhow::{Context, Result, bail};
+use qemu_machine::{Count, Ending, Machine, run_to_verdict};
+use rows::Row;
+use std::path::Path;
+use std::time::Duration;
+
+/// Wall time after which a measuring run counts as hanging.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Measures everything, prints a table, and writes the rows to `json` as `[{"name","value","unit"}]`.
+///
+/// # Errors
+/// When something cannot be built, started or understood. Rows measured before it are printed.
+pub fn run(paths: &Paths, cargo: &Cargo, json: Option<&Path>, mirror: Option<&str>) -> Result<()> {
+    let mut rows = kernel_rows(paths, cargo)?;
+    rows.extend(sizes(cargo)?);
+    let outcome = linux::rows(paths, cargo, mirror).map(|more| rows.extend(more));
+    print!("{}", peers::table(&rows));
+    if let Some(json) = json {
+        std::fs::write(json, serde_json::to_string_pretty(&rows)? + "\n")
+            .with_context(|| format!("writing {}", json.display()))?;
+    }
+    outcome
+}
+
+/// The kernel's operations, measured by a root task of their own.
+fn kernel_rows(paths: &Paths, cargo: &Cargo) -> Result<Vec<Row>> {
+    let kernel = elf::strip(&std::fs::read(image::kernel(cargo, Flavour::Release)?)?)?;
+    let boot_stage = std::fs::read(cargo.build_one("boot", Target::BareMetal)?)?;
+    let root_task = std::fs::read(cargo.build_one("kernel-bench", Target::BareMetal)?)?;
+    progress::step("measure the kernel's operations", || {
+        let packed = boot::pack(&boot_stage, &kernel, &elf::strip(&root_task)?)?;
+        let file = paths.out().join("bench-kernel.img");
+        crate::paths::write_if_changed(&file, &packed)?;
+        let machine = Machine { count: Count::Instructions, ..Machine::virt(1024) };
+        let log = paths.logs().join("bench-kernel.log");
+        let transcript = run_to_verdict(&machine, &file, LIMIT, &log, |line| line == "bench end")?;
+        if !matches!(transcript.ending, Ending::Verdict(_)) {
+            bail!("the measuring root task did not end; its output is in {}", log.display());
+        }
+        Ok(transcript.lines.iter().filter_map(|line| Row::from_line(line)).collect())
+    })
+}
+
+/// What the kernel occupies.
+fn sizes(cargo: &Cargo) -> Result<Vec<Row>> {
+    let kernel = std::fs::read(image::kernel(cargo, Flavour::Release)?)?;
+    Ok(vec![Row::new("kernel_memory_bytes", elf::span_bytes(&kernel)? as f64, "bytes")])
+}
