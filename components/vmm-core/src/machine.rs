@@ -4,7 +4,7 @@
 
 use crate::follow::{Driver, Drivers, Follower, Kick};
 use crate::gic::{Gic, Level, Lists};
-use crate::pieces::{Supply, Table, TouchError, View};
+use crate::pieces::{Storage, Supply, Table, TouchError, View};
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
 use crate::virtio::balloon::{Asked, Balloon, Happened};
@@ -111,33 +111,33 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that is not set up.
+    /// A machine as it is before its guest's first instruction.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new(
+        storage: &'static mut Storage,
+        gic: GicVersion,
+        startup: Pieces,
+        hotplug_bytes: u64,
+        now_ms: u64,
+    ) -> Self {
+        let mut table = Table::new(storage);
+        table.set_up(startup, hotplug_bytes);
         Self {
-            gic: Gic::new(GicVersion::V3),
-            table: Table::new(),
+            gic: Gic::new(gic),
+            table,
             console: Console::new(),
             agent: Console::new(),
             balloon: Balloon::new(),
             hotplug: Hotplug::new(),
             follower: Follower::new(),
-            target: 0,
+            target: startup.0,
             minimum: 0,
-            next_report_ms: 0,
+            next_report_ms: now_ms + REPORT_MS,
             report_distance_ms: REPORT_MS,
             last_report_ms: 0,
             asked_ms: None,
             urgent: Urgency::Periodic,
         }
-    }
-
-    /// Sets it up before the guest starts.
-    pub fn set_up(&mut self, gic: GicVersion, startup: Pieces, hotplug_bytes: u64, now_ms: u64) {
-        self.gic = Gic::new(gic);
-        self.table.set_up(startup, hotplug_bytes);
-        self.target = startup.0;
-        self.next_report_ms = now_ms + REPORT_MS;
     }
 
     /// What lies at an address that did not translate.
@@ -481,8 +481,6 @@ impl Machine {
     }
 }
 
-impl Default for Machine {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@
 //! 3. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
 //!    be given back.
 
-use crate::ram::{AccessError, GuestMemory};
+use crate::ram::{AccessError, GuestMemory, offset_ipa};
 use protocol::layout::ipa as map;
 use protocol::memory::{Purpose, Refusal, ReturnReason};
 use protocol::units::{PIECE_BITS, PIECE_BYTES, PieceId, Pieces};
@@ -91,14 +91,41 @@ pub enum TouchError {
     NotReady,
 }
 
+/// The room that a table needs, all zero at first so that it costs no byte of a program's file.
+#[derive(Debug)]
+pub struct Storage {
+    entries: [Entry; MAX_PIECES],
+    bits: [[u64; 8]; MAX_PIECES],
+}
+
+impl Storage {
+    /// Room for [`MAX_PIECES`] absent pieces.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            entries: [Entry {
+                state: State::Absent,
+                window: Window::Closed,
+                ballooned_pages: 0,
+            }; MAX_PIECES],
+            bits: [[0; 8]; MAX_PIECES],
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct Table {
+    storage: &'static mut Storage,
     startup: u32,
     hotplug_base: u64,
     hotplug: u32,
-    entries: [Entry; MAX_PIECES],
-    bits: [[u64; 8]; MAX_PIECES],
     ballooned_pages: u32,
     returned_by_balloon: u32,
     reported: u32,
@@ -108,17 +135,12 @@ pub struct Table {
 impl Table {
     /// A table of nothing; [`Table::set_up`] says how much there is.
     #[must_use]
-    pub const fn new() -> Self {
+    pub const fn new(storage: &'static mut Storage) -> Self {
         Self {
+            storage,
             startup: 0,
             hotplug_base: 0,
             hotplug: 0,
-            entries: [Entry {
-                state: State::Absent,
-                window: Window::Closed,
-                ballooned_pages: 0,
-            }; MAX_PIECES],
-            bits: [[0; 8]; MAX_PIECES],
             ballooned_pages: 0,
             returned_by_balloon: 0,
             reported: 0,
@@ -205,7 +227,7 @@ impl Table {
         if index >= self.startup + self.hotplug {
             return None;
         }
-        self.entries.get(index as usize)
+        self.storage.entries.get(index as usize)
     }
 
     /// A piece's state; `Absent` for one that does not exist.
@@ -216,7 +238,7 @@ impl Table {
 
     fn set_state(&mut self, index: u32, state: State) {
         let old = self.state(index);
-        if let Some(entry) = self.entries.get_mut(index as usize) {
+        if let Some(entry) = self.storage.entries.get_mut(index as usize) {
             entry.state = state;
             entry.window = Window::Closed;
         }
@@ -313,6 +335,7 @@ impl Table {
             return Err(TouchError::Foreign);
         }
         let Some(slot) = self
+            .storage
             .bits
             .get_mut(index as usize)
             .and_then(|bits| bits.get_mut(word))
@@ -325,7 +348,7 @@ impl Table {
         *slot |= bit;
         self.ballooned_pages += 1;
         let mut full = false;
-        if let Some(entry) = self.entries.get_mut(index as usize) {
+        if let Some(entry) = self.storage.entries.get_mut(index as usize) {
             entry.ballooned_pages += 1;
             full = u32::from(entry.ballooned_pages) == PAGES_PER_PIECE;
         }
@@ -357,6 +380,7 @@ impl Table {
     pub fn deflate(&mut self, page: u64, supply: &mut impl Supply) -> Result<(), TouchError> {
         let (index, word, bit) = self.locate(page)?;
         let ballooned = self
+            .storage
             .bits
             .get(index as usize)
             .and_then(|bits| bits.get(word))
@@ -373,13 +397,14 @@ impl Table {
 
     fn clear_page(&mut self, index: u32, word: usize, bit: u64) {
         if let Some(slot) = self
+            .storage
             .bits
             .get_mut(index as usize)
             .and_then(|bits| bits.get_mut(word))
         {
             *slot &= !bit;
         }
-        if let Some(entry) = self.entries.get_mut(index as usize) {
+        if let Some(entry) = self.storage.entries.get_mut(index as usize) {
             entry.ballooned_pages = entry.ballooned_pages.saturating_sub(1);
         }
         self.ballooned_pages = self.ballooned_pages.saturating_sub(1);
@@ -407,10 +432,10 @@ impl Table {
     }
 
     fn forget_pages(&mut self, index: u32) {
-        if let Some(bits) = self.bits.get_mut(index as usize) {
+        if let Some(bits) = self.storage.bits.get_mut(index as usize) {
             *bits = [0; 8];
         }
-        if let Some(entry) = self.entries.get_mut(index as usize) {
+        if let Some(entry) = self.storage.entries.get_mut(index as usize) {
             self.ballooned_pages = self
                 .ballooned_pages
                 .saturating_sub(u32::from(entry.ballooned_pages));
@@ -460,14 +485,33 @@ impl Table {
         Ok((index, (within / 64) as usize, 1 << (within % 64)))
     }
 
-    /// Makes a range of one piece accessible in the window.
+    /// Makes every piece of a range accessible in the window.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn open_range(
+        &mut self,
+        ipa: u64,
+        len: u64,
+        supply: &mut impl Supply,
+    ) -> Result<(), AccessError> {
+        let end = offset_ipa(ipa, len)?;
+        let mut at = ipa;
+        while at < end {
+            self.open(at, len, supply)?;
+            at = ((at >> PIECE_BITS) + 1) << PIECE_BITS;
+        }
+        Ok(())
+    }
+
+    /// Makes one piece, by an address in it, accessible in the window.
     fn open(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> Result<(), AccessError> {
         let out_of_range = AccessError::OutOfRange { ipa, len };
         let index = self.touch(ipa, supply).map_err(|error| match error {
             TouchError::NotReady => AccessError::NotReady,
             TouchError::Foreign | TouchError::Revoked => out_of_range,
         })?;
-        let Some(entry) = self.entries.get_mut(index as usize) else {
+        let Some(entry) = self.storage.entries.get_mut(index as usize) else {
             return Err(out_of_range);
         };
         if entry.window == Window::Closed {
@@ -475,17 +519,11 @@ impl Table {
             supply
                 .open_window(index, base)
                 .map_err(|Vanished| out_of_range)?;
-            if let Some(entry) = self.entries.get_mut(index as usize) {
+            if let Some(entry) = self.storage.entries.get_mut(index as usize) {
                 entry.window = Window::Open;
             }
         }
         Ok(())
-    }
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -510,12 +548,8 @@ impl<S: Supply> View<'_, S> {
             len: len as u64,
         };
         let end = ipa.checked_add(len as u64).ok_or(error)?;
+        self.table.open_range(ipa, len as u64, self.supply)?;
         let next_piece = |at: u64| ((at >> PIECE_BITS) + 1) << PIECE_BITS;
-        let mut at = ipa;
-        while at < end {
-            self.table.open(at, len as u64, self.supply)?;
-            at = next_piece(at);
-        }
         let mut at = ipa;
         while at < end {
             let stop = next_piece(at).min(end);

@@ -118,7 +118,8 @@ impl Supply for FakeSupply {
 
 /// A guest with `startup` pieces, all granted, and room for `hotplug`.
 pub fn started(startup: u32, hotplug: u32) -> (Box<Table>, FakeSupply) {
-    let mut table = Box::new(Table::new());
+    // A test's table lives as long as the test process.
+    let mut table = Box::new(Table::new(Box::leak(Box::new(Storage::new()))));
     table.set_up(Pieces(startup), u64::from(hotplug) * PIECE_BYTES);
     let mut supply = FakeSupply::new(startup);
     for index in 0..startup {
@@ -306,8 +307,8 @@ proptest! {
                     if other == State::Reported { reported += 1; }
                 }
             }
-            let bits: u32 = table.bits[index as usize].iter().map(|word| word.count_ones()).sum();
-            prop_assert_eq!(bits, u32::from(table.entries[index as usize].ballooned_pages));
+            let bits: u32 = table.storage.bits[index as usize].iter().map(|word| word.count_ones()).sum();
+            prop_assert_eq!(bits, u32::from(table.storage.entries[index as usize].ballooned_pages));
             pages += bits;
         }
         prop_assert_eq!(reported, supply.earmarked);

@@ -1,0 +1,220 @@
+use super::*;
+use crate::gic::tests::FakeLists;
+use crate::gic::{LIST_REGISTERS, ListBusy};
+use crate::pieces::Vanished;
+use crate::pieces::tests::FakeSupply;
+use proptest::prelude::*;
+use protocol::memory::{Purpose, Refusal, ReturnReason};
+
+struct World {
+    supply: FakeSupply,
+    lists: FakeLists,
+    output: Vec<(Port, Vec<u8>)>,
+    reports: Vec<Report>,
+    revoked: Vec<PieceId>,
+}
+
+impl Lists for World {
+    fn inject(
+        &mut self,
+        interrupt: u16,
+        priority: u8,
+        group: u8,
+        list: u8,
+    ) -> Result<(), ListBusy> {
+        self.lists.inject(interrupt, priority, group, list)
+    }
+    fn acknowledge_timer(&mut self) {
+        self.lists.acknowledge_timer();
+    }
+}
+
+impl Supply for World {
+    fn take(&mut self, index: u32, ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal> {
+        self.supply.take(index, ipa, purpose)
+    }
+    fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
+        self.supply.give_back(index, piece, why)
+    }
+    fn drop_earmark(&mut self, pieces: Pieces) {
+        self.supply.drop_earmark(pieces);
+    }
+    fn open_window(&mut self, index: u32, ipa: u64) -> Result<(), Vanished> {
+        self.supply.open_window(index, ipa)
+    }
+    fn copy_out(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), Vanished> {
+        self.supply.copy_out(ipa, into)
+    }
+    fn copy_in(&mut self, ipa: u64, from: &[u8]) -> Result<(), Vanished> {
+        self.supply.copy_in(ipa, from)
+    }
+}
+
+impl Host for World {
+    fn console_write(&mut self, port: Port, bytes: &[u8]) -> usize {
+        self.output.push((port, bytes.to_vec()));
+        bytes.len()
+    }
+    fn report(&mut self, report: &Report) -> Option<u32> {
+        self.reports.push(*report);
+        Some(500)
+    }
+    fn account(&mut self) -> Option<Account> {
+        Some(Account {
+            target: Pieces(self.supply.target),
+            revoked: Pieces(self.revoked.len() as u32),
+            ..Account::default()
+        })
+    }
+    fn next_revoked(&mut self) -> Option<PieceId> {
+        self.revoked.pop()
+    }
+}
+
+fn machine(startup: u32, hotplug: u32) -> (Machine, World) {
+    let storage = Box::leak(Box::new(Storage::new()));
+    let bytes = u64::from(hotplug) << 21;
+    let mut machine = Machine::new(storage, GicVersion::V3, Pieces(startup), bytes, 0);
+    let mut world = World {
+        supply: FakeSupply::new(startup),
+        lists: FakeLists::default(),
+        output: Vec::new(),
+        reports: Vec::new(),
+        revoked: Vec::new(),
+    };
+    for index in 0..startup {
+        machine.table.take(index, &mut world).unwrap();
+    }
+    (machine, world)
+}
+
+const BALLOON: u64 = map::VIRTIO_MMIO + 2 * map::VIRTIO_MMIO_STRIDE;
+const HOTPLUG: u64 = map::VIRTIO_MMIO + 3 * map::VIRTIO_MMIO_STRIDE;
+
+fn word(machine: &mut Machine, world: &mut World, ipa: u64, value: u64) {
+    machine.write(ipa, Width::Word, value, world, || 0);
+}
+
+/// A driver that accepts everything offered and sets no queue up.
+fn go_live(machine: &mut Machine, world: &mut World, device: u64) {
+    word(machine, world, device + 0x70, 3);
+    for half in 0..2 {
+        word(machine, world, device + 0x14, half);
+        let offered = machine.read(device + 0x10, Width::Word);
+        word(machine, world, device + 0x24, half);
+        word(machine, world, device + 0x20, offered);
+    }
+    word(machine, world, device + 0x70, 11);
+    word(machine, world, device + 0x70, 15);
+    assert_eq!(machine.read(device + 0x70, Width::Word), 15);
+}
+
+#[test]
+fn every_device_answers_at_its_address() {
+    let (mut machine, _) = machine(4, 4);
+    for (device, kind) in [(0, 3), (1, 3), (2, 5), (3, 24)] {
+        let base = map::VIRTIO_MMIO + device * map::VIRTIO_MMIO_STRIDE;
+        assert_eq!(machine.read(base, Width::Word), 0x7472_6976);
+        assert_eq!(machine.read(base + 8, Width::Word), kind);
+    }
+    assert_eq!(machine.read(map::GICD + 0xffe8, Width::Word), 0x3b);
+    assert_eq!(machine.read(map::VIRTIO_MMIO + 1, Width::Word), 0);
+}
+
+#[test]
+fn a_target_becomes_a_wish_and_an_interrupt() {
+    let (mut machine, mut world) = machine(4, 8);
+    word(&mut machine, &mut world, map::GICD, 2);
+    word(&mut machine, &mut world, map::GICD + 0x104, 0xf << 16);
+    go_live(&mut machine, &mut world, HOTPLUG);
+    go_live(&mut machine, &mut world, BALLOON);
+    world.supply.target = 7;
+    machine.memory_changed(&mut world, 10);
+    assert_eq!(machine.read(HOTPLUG + 0x100 + 48, Width::Double), 3 << 21);
+    assert_eq!(world.lists.held[0], Some(51));
+    world.supply.target = 3;
+    machine.memory_changed(&mut world, 20);
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 512);
+    assert_eq!(machine.read(HOTPLUG + 0x100 + 48, Width::Double), 0);
+}
+
+#[test]
+fn reports_go_out_in_time_even_without_a_driver() {
+    let (mut machine, mut world) = machine(4, 0);
+    machine.time(&mut world, 999);
+    assert!(world.reports.is_empty());
+    assert_eq!(machine.next_ms(), 1000);
+    machine.time(&mut world, 1000);
+    assert_eq!(world.reports.len(), 1);
+    assert_eq!(world.reports[0].available_kib, None);
+    assert_eq!(world.reports[0].visible_kib, 8192);
+    assert_eq!(machine.next_ms(), 1500, "as the balancer said");
+    machine.report_wanted(&mut world, 1200);
+    assert_eq!(world.reports.len(), 2);
+}
+
+#[test]
+fn what_was_taken_by_force_is_seen_at_the_next_touch() {
+    let (mut machine, mut world) = machine(4, 0);
+    let crate::pieces::State::Granted(piece) = machine.table.state(2) else {
+        panic!()
+    };
+    assert_eq!(
+        machine.place(map::RAM + (2 << 21), &mut world),
+        Place::Present
+    );
+    world.revoked.push(piece);
+    machine.memory_changed(&mut world, 5);
+    assert_eq!(
+        machine.place(map::RAM + (2 << 21), &mut world),
+        Place::Revoked
+    );
+}
+
+#[test]
+fn places() {
+    let (mut machine, mut world) = machine(4, 4);
+    assert_eq!(machine.place(map::RAM, &mut world), Place::Present);
+    assert_eq!(machine.place(map::RAM - 1, &mut world), Place::Nothing);
+    assert_eq!(machine.place(map::HOTPLUG_MIN, &mut world), Place::Nothing);
+    assert_eq!(machine.place(map::GICD, &mut world), Place::Device);
+    assert_eq!(machine.place(HOTPLUG + 0x1ff, &mut world), Place::Device);
+    assert_eq!(machine.place(HOTPLUG + 0x200, &mut world), Place::Nothing);
+    machine.table.report_free(map::RAM, 1 << 21, &mut world);
+    world.supply.clean = 0;
+    assert_eq!(machine.place(map::RAM, &mut world), Place::Later);
+    world.supply.clean = 1;
+    assert_eq!(machine.place(map::RAM, &mut world), Place::Present);
+}
+
+proptest! {
+    /// A guest that writes anything to any device register, with rings anywhere in its memory.
+    #[test]
+    fn any_register_traffic_is_survived(
+        ops in proptest::collection::vec((0u64..0x900, any::<u32>(), 0u8..10), 0..400),
+        ring in proptest::collection::vec(any::<u8>(), 4096),
+    ) {
+        let (mut machine, mut world) = machine(2, 4);
+        world.supply.target = 6;
+        world.supply.copy_in(map::RAM, &ring).unwrap();
+        let mut now = 0;
+        for (offset, value, op) in ops {
+            now += 7;
+            let ipa = map::VIRTIO_MMIO + offset;
+            // Half of the addresses point into the guest's memory.
+            let value = if value & 1 == 0 { u64::from(value) } else { map::RAM | u64::from(value & 0xffe) };
+            match op {
+                0 => { let _ = machine.read(ipa, Width::Word); }
+                1 => machine.memory_changed(&mut world, now),
+                2 => machine.time(&mut world, now),
+                3 => machine.input(Port::Agent, b"x", &mut world),
+                4 => machine.write(ipa & !0xff | 0x70, Width::Word, value & 15, &mut world, || now),
+                5 => machine.write(ipa & !0xff | 0x50, Width::Word, value & 7, &mut world, || now),
+                _ => machine.write(ipa & !3, Width::Word, value, &mut world, || now),
+            }
+            world.lists.held = [None; LIST_REGISTERS];
+            machine.gic.maintenance(None, &mut world);
+        }
+        prop_assert!(world.supply.granted.len() as u32 + world.supply.earmarked <= 6);
+    }
+}
