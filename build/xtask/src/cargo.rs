@@ -73,21 +73,6 @@ impl Cargo {
     /// # Errors
     /// When it does not compile; the compiler's messages have been shown.
     pub fn build_with(&self, package: &str, target: Target, features: &[&str]) -> Result<PathBuf> {
-        let mut programs = self.build(package, target, features, &[package])?;
-        programs.pop().context("cargo named no program")
-    }
-
-    /// Builds a package in release and returns the files of the programs named.
-    ///
-    /// # Errors
-    /// When it does not compile; the compiler's messages have been shown.
-    pub fn build(
-        &self,
-        package: &str,
-        target: Target,
-        features: &[&str],
-        programs: &[&str],
-    ) -> Result<Vec<PathBuf>> {
         progress::step(&format!("build {package}"), || {
             let mut command = self.command("build");
             command
@@ -106,13 +91,8 @@ impl Cargo {
                 bail!("{package} does not build for {}", target.triple());
             }
             let messages = String::from_utf8_lossy(&output.stdout);
-            programs
-                .iter()
-                .map(|program| {
-                    executable(&messages, program)
-                        .with_context(|| format!("{package} has no program `{program}`"))
-                })
-                .collect()
+            executable(&messages, package)
+                .with_context(|| format!("{package} has no program of its name"))
         })
     }
 }

@@ -12,7 +12,7 @@ pub mod modules;
 use crate::cargo::{Cargo, Target};
 use crate::paths::{Paths, write_if_changed};
 use crate::progress;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::Read as _;
@@ -62,9 +62,9 @@ pub fn linux(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Linux
         fetch(paths, &recipe, &dir, &parts, mirror)?;
         std::fs::write(&stamp, &text)?;
     }
-    let programs = cargo.build("workload", Target::LinuxMusl, &[], &["workload", "first"])?;
+    let workload = cargo.build_one("workload", Target::LinuxMusl)?;
     let initrd = dir.join("initrd.cpio");
-    write_if_changed(&initrd, &initramfs(&sources, &parts, &programs)?)?;
+    write_if_changed(&initrd, &initramfs(&sources, &parts, &workload)?)?;
     Ok(LinuxGuest {
         kernel: dir.join("Image"),
         initrd,
@@ -233,11 +233,7 @@ const APPLETS: &[&str] = &[
     "yes",
 ];
 
-/// Writes the archive; `programs` are the workload and what runs first.
-fn initramfs(sources: &Path, parts: &Path, programs: &[PathBuf]) -> Result<Vec<u8>> {
-    let [workload, first] = programs else {
-        bail!("{} programs for the initramfs, not 2", programs.len());
-    };
+fn initramfs(sources: &Path, parts: &Path, workload: &Path) -> Result<Vec<u8>> {
     let read = |path: PathBuf| std::fs::read(&path).with_context(|| path.display().to_string());
     let mut archive = cpio::Archive::default();
     for directory in DIRECTORIES {
@@ -245,15 +241,14 @@ fn initramfs(sources: &Path, parts: &Path, programs: &[PathBuf]) -> Result<Vec<u
     }
     archive.character_device("dev/console", 5, 1);
     archive.character_device("dev/null", 1, 3);
-    archive.executable("init", &crate::elf::strip(&read(first.clone())?)?);
-    archive.executable("etc/init", &read(sources.join("init"))?);
+    archive.executable("init", &read(sources.join("init"))?);
     archive.executable("bin/busybox", &read(parts.join("busybox"))?);
     for applet in APPLETS {
         archive.link(&format!("bin/{applet}"), "busybox");
     }
     archive.executable(
         "bin/workload",
-        &crate::elf::strip(&read(workload.clone())?)?,
+        &crate::elf::strip(&read(workload.to_path_buf())?)?,
     );
     let order = String::from_utf8(read(parts.join("modules/order"))?)?;
     for name in order.lines() {
