@@ -103,16 +103,20 @@ fn finish<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Fate {
         return Fate::Finished;
     }
     let progress = match cap.view() {
-        CapView::Endpoint { object, .. } => Progress::from(endpoint::cancel_all(k, object)),
-        CapView::Notification { object, .. } => Progress::from(notification::finalise(k, object)),
-        CapView::Reply { object, .. } => Progress::from(reply::finalise(k, object)),
-        CapView::SchedContext { object, .. } => Progress::from(sched_context::finalise(k, object)),
+        CapView::Endpoint { object, .. } => endpoint::cancel_all(k, object),
+        CapView::Notification { object, .. } => notification::finalise(k, object),
+        CapView::Reply { object, .. } => {
+            reply::finalise(k, object);
+            Progress::Done
+        }
+        CapView::SchedContext { object, .. } => {
+            sched_context::finalise(k, object);
+            Progress::Done
+        }
         CapView::IrqHandler { irq } => finish_irq(k, irq),
         CapView::Thread(tcb) => {
             vcpu::forget_thread(k, tcb);
-            if Progress::from(thread::finalise(k, tcb)) == Progress::Preempted {
-                return Fate::Preempted;
-            }
+            thread::finalise(k, tcb);
             k.arch.forget_thread(tcb);
             return Fate::Container(Cap::zombie(
                 slot::tcb_slots(tcb),
@@ -172,9 +176,7 @@ pub(crate) fn clear_irq<A: Arch>(k: &Kernel<A>, irq: u64) -> Progress {
     let CapView::Notification { object, .. } = slot.cap.get().view() else {
         return Progress::Done;
     };
-    if cdt::is_last(slot)
-        && Progress::from(notification::finalise(k, object)) == Progress::Preempted
-    {
+    if cdt::is_last(slot) && notification::finalise(k, object) == Progress::Preempted {
         return Progress::Preempted;
     }
     cdt::remove(slot);

@@ -82,12 +82,5 @@ pub enum Progress {
     Preempted,
 }
 
-impl From<()> for Progress {
-    /// What cannot be preempted is done.
-    fn from((): ()) -> Self {
-        Self::Done
-    }
-}
-
 /// The result of an invocation's action.
 pub type Outcome = Result<Progress, Error>;

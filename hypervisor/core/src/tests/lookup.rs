@@ -29,7 +29,7 @@ fn guarded(w: &World, slot: u64, guard: u64, bits: u64) -> Cap {
 fn a_full_depth_address_finds_its_slot() {
     let w = nested();
     let root = guarded(&w, 20, 0xab, 60);
-    let found = cnode::resolve(root, 0xab_3, 64).unwrap();
+    let found = cnode::resolve(root, 0xab3, 64).unwrap();
     assert_eq!((found.slot, found.bits_left), (w.slot_in(20, 3), 0));
 }
 
@@ -40,10 +40,10 @@ fn two_levels_with_a_guard_between() {
     let inner = guarded_inner(&w);
     w.slot_in(20, 5).cap.set(inner);
     // 4 bits of index 5, guard 0b101, 2 bits of index 2.
-    let found = cnode::resolve(root, 0b0101_101_10, 9).unwrap();
+    let found = cnode::resolve(root, 0b0_1011_0110, 9).unwrap();
     assert_eq!(found.slot, cnode::slot_at(inner, 2).unwrap());
     assert_eq!(
-        cnode::resolve(root, 0b0101_100_10, 9).unwrap_err(),
+        cnode::resolve(root, 0b0_1011_0010, 9).unwrap_err(),
         LookupFailure::GuardMismatch {
             bits_left: 5,
             guard_found: 0b101,
@@ -52,7 +52,7 @@ fn two_levels_with_a_guard_between() {
     );
     // Three bits of the five that the inner one needs.
     assert_eq!(
-        cnode::resolve(root, 0b0101_101, 7).unwrap_err(),
+        cnode::resolve(root, 0b010_1101, 7).unwrap_err(),
         LookupFailure::DepthMismatch {
             bits_left: 3,
             bits_found: 5
@@ -60,7 +60,7 @@ fn two_levels_with_a_guard_between() {
     );
     // Fewer bits than the guard itself has.
     assert_eq!(
-        cnode::resolve(root, 0b0101_10, 6).unwrap_err(),
+        cnode::resolve(root, 0b01_0110, 6).unwrap_err(),
         LookupFailure::GuardMismatch {
             bits_left: 2,
             guard_found: 0b101,

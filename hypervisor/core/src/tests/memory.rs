@@ -9,8 +9,7 @@ use sel4_sys::{Invocation as Label, ObjectType};
 #[test]
 fn every_object_has_its_size_and_alignment() {
     let w = World::new();
-    let mut slot = 20;
-    for (object_type, size_bits, bits) in [
+    let objects = [
         (ObjectType::Endpoint, 0, 4),
         (ObjectType::Tcb, 0, 11),
         (ObjectType::Untyped, 4, 4),
@@ -23,7 +22,8 @@ fn every_object_has_its_size_and_alignment() {
         (ObjectType::PageTable, 0, 12),
         (ObjectType::Vcpu, 0, 12),
         (ObjectType::LargePage, 0, 21),
-    ] {
+    ];
+    for (slot, (object_type, size_bits, bits)) in (20..).zip(objects) {
         let before = untyped::free_offset(w.slot(slots::RAM).cap.get());
         w.retype(slots::RAM, object_type, size_bits, slot, 1)
             .unwrap();
@@ -36,7 +36,6 @@ fn every_object_has_its_size_and_alignment() {
         };
         assert_eq!(after, start + size, "{object_type:?}");
         w.assert_consistent();
-        slot += 1;
     }
 }
 

@@ -339,7 +339,7 @@ fn furnished() -> World {
 }
 
 fn play(operations: &[Operation], mut w: World, storm: Storm) {
-    assert!(PLAYGROUND.end < 1 << ROOT_RADIX);
+    const { assert!(PLAYGROUND.end < 1 << ROOT_RADIX) };
     if storm == Storm::Yes {
         w.set_storm();
     }

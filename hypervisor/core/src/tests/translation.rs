@@ -17,11 +17,9 @@ const ALL: u64 = 3;
 const CACHED: u64 = 1;
 const VADDR: u64 = 0x1_4060_3000;
 
-/// An address space with tables for `VADDR`, 4 small frames and one large one.
+/// An address space with tables for `VADDR` and 4 small frames.
 fn space() -> World {
     let w = World::new();
-    w.retype(slots::RAM, ObjectType::LargePage, 0, LARGE, 1)
-        .unwrap();
     w.retype(slots::RAM, ObjectType::VSpace, 0, VSPACE, 2)
         .unwrap();
     w.retype(slots::RAM, ObjectType::Untyped, 12, 26, 1)
@@ -41,6 +39,14 @@ fn space() -> World {
     map_table(&w, LEVEL_2, VADDR).unwrap();
     map_table(&w, LEVEL_3, VADDR).unwrap();
     w.assert_consistent();
+    w
+}
+
+/// [`space`] with a large frame.
+fn space_and_large() -> World {
+    let w = space();
+    w.retype(slots::RAM, ObjectType::LargePage, 0, LARGE, 1)
+        .unwrap();
     w
 }
 
@@ -93,7 +99,7 @@ fn missing(bits_left: u64) -> Error {
 
 #[test]
 fn descriptors_are_those_of_the_architecture() {
-    let w = space();
+    let w = space_and_large();
     map(&w, PAGE, VADDR, ALL).unwrap();
     let CapView::Frame { addr, .. } = w.cap(PAGE) else {
         panic!("no frame");
@@ -167,7 +173,7 @@ fn downgrades_and_replacements_invalidate() {
 
 #[test]
 fn errors_of_page_map() {
-    let w = space();
+    let w = space_and_large();
     assert_eq!(map(&w, PAGE, VADDR + 1, ALL), Err(Error::Alignment));
     assert_eq!(map(&w, PAGE, 1 << 40, ALL), Err(Error::InvalidArgument(0)));
     assert_eq!(map(&w, PAGE, 0x8000_0000, ALL), Err(missing(30)));
@@ -386,7 +392,7 @@ fn the_answer_of_get_address_is_physical() {
 
 #[test]
 fn cache_operations_go_in_steps() {
-    let mut w = space();
+    let mut w = space_and_large();
     map(&w, LARGE, 0x1_4080_0000, ALL).unwrap();
     let CapView::Frame { addr, .. } = w.cap(LARGE) else {
         panic!("no frame");
