@@ -1,12 +1,5 @@
-//! The root task: starts the components, then supervises guests.
+//! The root task.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
-
-#[cfg(not(target_os = "none"))]
-fn main() {}
-
-#[cfg(target_os = "none")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+rt::root_task!(boot);
+fn boot(_: rt::root::Boot) {}
