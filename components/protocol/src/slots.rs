@@ -56,6 +56,8 @@ pub mod memory {
     pub const VMM_SIGNALS: u64 = 64;
     /// A scratch slot where the copy of a frame capability is made before it is sent.
     pub const OUTGOING: u64 = 96;
+    /// A scratch slot for the cleaner: an untyped in a ledger CNode cannot be invoked, a copy of it here can.
+    pub const CLEANING: u64 = 97;
     /// log2 of the slots of the component's CNode. Every other CNode above has radix [`LEDGER_RADIX_MAX`] or less,
     /// guard 0, and its own capability is invoked with depth = its radix.
     pub const RADIX: u32 = 8;
