@@ -17,6 +17,7 @@
 
 pub mod arch;
 pub mod asid;
+pub mod boot;
 pub mod cap;
 pub mod cdt;
 pub mod cnode;

@@ -258,7 +258,16 @@ pub fn start(sc: Ref<SchedContext>, now: u64) {
     }
 }
 
-/// For the kernel's invariant check: the sum of all refills.
+/// All refills, for checks: time and amount of each, from the head on.
+#[cfg(any(test, feature = "fixture"))]
+pub fn all(sc: Ref<SchedContext>) -> impl Iterator<Item = (u64, u64)> {
+    (0..sc.refill_count.get())
+        .filter_map(move |n| behind(sc, n))
+        .map(|r| (r.time.get(), r.amount.get()))
+}
+
+/// The sum of all refills, for checks.
+#[cfg(any(test, feature = "fixture"))]
 #[must_use]
 pub fn total(sc: Ref<SchedContext>) -> u64 {
     let mut sum = 0u64;

@@ -228,8 +228,8 @@ impl Scheduler {
         self.microseconds(u64::MAX >> 3)
     }
 
-    /// Everything that waits in ready queues; for tests.
-    #[cfg(test)]
+    /// Everything that waits in ready queues; for checks.
+    #[cfg(any(test, feature = "fixture"))]
     pub(crate) fn ready_threads(&self) -> std::vec::Vec<Ref<Tcb>> {
         let mut all = std::vec::Vec::new();
         for head in &self.heads {
@@ -242,8 +242,8 @@ impl Scheduler {
         all
     }
 
-    /// Whether the bitmap says what the queues say; for tests.
-    #[cfg(test)]
+    /// Whether the bitmap says what the queues say; for checks.
+    #[cfg(any(test, feature = "fixture"))]
     pub(crate) fn bitmap_is_right(&self) -> bool {
         (0..=255u8).all(|p| {
             let bit = self.bits[usize::from(p >> 6)].get() >> (p & 63) & 1 == 1;

@@ -42,8 +42,12 @@ impl Play {
         self.go();
         self.s.recv(server.tcb, self.ep, reply);
         self.stop();
-        self.s
-            .must(server.sc, Label::SchedContextUnbindObject, &[], &[server.cap]);
+        self.s.must(
+            server.sc,
+            Label::SchedContextUnbindObject,
+            &[],
+            &[server.cap],
+        );
         (server, reply)
     }
 }
@@ -106,8 +110,6 @@ fn long_messages_need_both_buffers() {
     assert_eq!(p.s.received(server.tcb).1, words);
     p.s.send(server.tcb, Syscall::Send, reply, &words[..10]);
     assert_eq!(p.s.received(client.tcb).1, &words[..10]);
-    // Longer than a message can be: cut to 120.
-    p.s.recv(server.tcb, p.ep, reply);
 }
 
 #[test]
@@ -179,10 +181,8 @@ fn senders_are_served_by_priority_then_in_order() {
     );
     let mut got = Vec::new();
     for _ in 0..5 {
-        p.s.syscall(p.s.boss(), Syscall::NBRecv, p.ep, {
-            let r = p.s.object(ObjectType::Reply);
-            r
-        });
+        let reply = p.s.object(ObjectType::Reply);
+        p.s.syscall(p.s.boss(), Syscall::NBRecv, p.ep, reply);
         got.push(p.s.badge(p.s.boss()));
     }
     assert_eq!(got[0], 5, "the raised one comes first");
@@ -190,7 +190,12 @@ fn senders_are_served_by_priority_then_in_order() {
     let mut equal = got[1..3].to_vec();
     equal.sort_unstable();
     assert_eq!(equal, [2, 4]);
-    p.s.syscall(p.s.boss(), Syscall::NBRecv, p.ep, p.s.object(ObjectType::Reply));
+    p.s.syscall(
+        p.s.boss(),
+        Syscall::NBRecv,
+        p.ep,
+        p.s.object(ObjectType::Reply),
+    );
     assert_eq!(p.s.badge(p.s.boss()), 0, "nobody is left");
 }
 
@@ -237,7 +242,10 @@ fn transfer(rights: u64, sent: impl Fn(&Play) -> Vec<u64>) -> (Play, Thread, u64
     let dest = p.s.free_slot();
     let buffer = server.buffer;
     use crate::arch::Arch as _;
-    p.s.w.k.arch.write_word(buffer + 1000, crate::fixture::slots::CNODE);
+    p.s.w
+        .k
+        .arch
+        .write_word(buffer + 1000, crate::fixture::slots::CNODE);
     p.s.w.k.arch.write_word(buffer + 1008, dest);
     p.s.w.k.arch.write_word(buffer + 1016, 64);
     p.go();
@@ -288,7 +296,10 @@ fn a_full_receive_slot_ends_the_transfer() {
     let (server, _) = p.server(120);
     let client = p.s.active(100);
     use crate::arch::Arch as _;
-    p.s.w.k.arch.write_word(server.buffer + 1000, crate::fixture::slots::CNODE);
+    p.s.w
+        .k
+        .arch
+        .write_word(server.buffer + 1000, crate::fixture::slots::CNODE);
     p.s.w.k.arch.write_word(server.buffer + 1008, p.pause);
     p.s.w.k.arch.write_word(server.buffer + 1016, 64);
     p.go();
@@ -325,7 +336,10 @@ fn a_reply_transfers_only_with_grant_on_the_reply_capability() {
             &[crate::fixture::slots::CNODE],
         );
         let dest = p.s.free_slot();
-        p.s.w.k.arch.write_word(client.buffer + 1000, crate::fixture::slots::CNODE);
+        p.s.w
+            .k
+            .arch
+            .write_word(client.buffer + 1000, crate::fixture::slots::CNODE);
         p.s.w.k.arch.write_word(client.buffer + 1008, dest);
         p.s.w.k.arch.write_word(client.buffer + 1016, 64);
         p.go();
@@ -354,7 +368,12 @@ fn a_missing_extra_capability_is_a_fault_of_the_sender() {
     p.s.syscall(client.tcb, Syscall::Call, p.ep, 0);
     assert_eq!(p.s.state(client), ThreadState::BlockedOnSend);
     p.stop();
-    p.s.syscall(p.s.boss(), Syscall::Recv, handler, p.s.object(ObjectType::Reply));
+    p.s.syscall(
+        p.s.boss(),
+        Syscall::Recv,
+        handler,
+        p.s.object(ObjectType::Reply),
+    );
     let (label, words) = p.s.received(p.s.boss());
     assert_eq!(label, 1);
     // pc, address, in receive phase, guard mismatch: bits left, guard found, bits found
@@ -364,7 +383,7 @@ fn a_missing_extra_capability_is_a_fault_of_the_sender() {
 #[test]
 fn nb_send_recv_donates_to_a_passive_receiver() {
     let p = Play::new();
-    let (server, _) = p.server(120);
+    let (server, own) = p.server(120);
     let other = p.s.object(ObjectType::Endpoint);
     let reply = p.s.object(ObjectType::Reply);
     let client = p.s.active(100);
@@ -381,17 +400,9 @@ fn nb_send_recv_donates_to_a_passive_receiver() {
     // Back the same way: the data flows, no reply object is involved.
     server.tcb.context.x[8].set(other);
     p.s.message(server.tcb, 6, &[12], &[]);
-    p.s.syscall(server.tcb, Syscall::NBSendRecv, p.ep, p.s.reply_slot(reply));
+    p.s.syscall(server.tcb, Syscall::NBSendRecv, p.ep, own);
     assert_eq!(p.s.current(), Some(client.tcb));
     assert_eq!(p.s.received(client.tcb), (6, vec![12]));
-}
-
-impl Stage {
-    /// A second reply object is not needed when the first is free again.
-    fn reply_slot(&self, slot: u64) -> u64 {
-        assert!(self.reply(slot).tcb.get().is_none());
-        slot
-    }
 }
 
 #[test]
@@ -412,7 +423,12 @@ fn the_first_half_invokes_no_objects() {
     let victim = p.s.active(10);
     p.s.message(p.s.boss(), Label::TcbSuspend.word(), &[], &[]);
     p.s.boss().context.x[8].set(victim.cap);
-    p.s.syscall(p.s.boss(), Syscall::NBSendRecv, p.ep, p.s.object(ObjectType::Reply));
+    p.s.syscall(
+        p.s.boss(),
+        Syscall::NBSendRecv,
+        p.ep,
+        p.s.object(ObjectType::Reply),
+    );
     assert_eq!(p.s.state(victim), ThreadState::Running);
 }
 
@@ -476,22 +492,26 @@ fn cancelling_badged_sends_spares_the_others() {
     let mut p = Play::new();
     let one = p.s.minted(p.ep, ALL, 1);
     let two = p.s.minted(p.ep, ALL, 2);
-    let threads: Vec<_> = (0..8).map(|n| p.s.active(50 + n % 3)).collect();
+    let threads: Vec<_> = (0..8u64).map(|n| p.s.active(50 + n % 3)).collect();
     p.go();
     let mut badge = std::collections::BTreeMap::new();
     for n in 0..8 {
         let current = p.s.current().unwrap();
         badge.insert(current.addr(), 1 + n % 2);
-        p.s.send(current, Syscall::Send, if n % 2 == 0 { one } else { two }, &[]);
+        p.s.send(
+            current,
+            Syscall::Send,
+            if n % 2 == 0 { one } else { two },
+            &[],
+        );
     }
     p.stop();
     p.s.w.set_storm();
-    let restarts = p
-        .s
-        .w
-        .on_slot(Label::CNodeCancelBadgedSends, one)
-        .unwrap();
-    assert!(restarts >= 7, "every look is a preemption point: {restarts}");
+    let restarts = p.s.w.on_slot(Label::CNodeCancelBadgedSends, one).unwrap();
+    assert!(
+        restarts >= 7,
+        "every look is a preemption point: {restarts}"
+    );
     for thread in threads {
         let gone = badge[&thread.tcb.addr()] == 1;
         assert_eq!(p.s.state(thread) == ThreadState::Running, gone);

@@ -1,9 +1,15 @@
 //! Tests of capability spaces, untyped memory, deletion and address spaces on the fake machine.
 
+mod budgets;
 mod deletion;
 mod derivation;
 mod devices;
+mod faults;
 mod lookup;
 mod memory;
+mod messages;
 mod random;
+mod signals;
+mod stage;
+mod threads;
 mod translation;

@@ -53,7 +53,7 @@ impl Stage {
         };
         cdt::insert(
             Cap::from_view(CapView::SchedControl { core: 0 }),
-            stage.w.slot(slots::CNODE),
+            stage.w.slot(slots::SMC),
             stage.w.slot(SCHED_CONTROL),
             Derivation::ORIGINAL,
         );
@@ -83,6 +83,10 @@ impl Stage {
     #[track_caller]
     pub fn check(&self) {
         self.w.assert_consistent();
+        let all = crate::invariants::all_slots(self.w.slot(slots::CNODE));
+        if let Err(problem) = crate::invariants_ipc::check(&self.w.k, &all) {
+            panic!("{problem}");
+        }
     }
 
     /// An empty slot.
@@ -240,13 +244,7 @@ impl Stage {
 
     /// An invocation by the boss; its label and words.
     #[track_caller]
-    pub fn invoke(
-        &self,
-        cap: u64,
-        label: Label,
-        words: &[u64],
-        extra: &[u64],
-    ) -> (u64, Vec<u64>) {
+    pub fn invoke(&self, cap: u64, label: Label, words: &[u64], extra: &[u64]) -> (u64, Vec<u64>) {
         self.invoke_by(self.boss(), cap, label, words, extra)
     }
 
