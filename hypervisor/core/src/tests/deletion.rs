@@ -14,7 +14,7 @@ fn cnode(w: &World, untyped: u64, radix: u64, index: u64) {
 }
 
 fn untyped(w: &World, index: u64) {
-    w.retype(slots::RAM, ObjectType::Untyped, 18, index, 1)
+    w.retype(slots::RAM, ObjectType::Untyped, 14, index, 1)
         .unwrap();
 }
 

@@ -98,6 +98,7 @@ fn missing(bits_left: u64) -> Error {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs more memory than Miri has time for")]
 fn descriptors_are_those_of_the_architecture() {
     let w = space_and_large();
     map(&w, PAGE, VADDR, ALL).unwrap();
@@ -172,6 +173,7 @@ fn downgrades_and_replacements_invalidate() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs more memory than Miri has time for")]
 fn errors_of_page_map() {
     let w = space_and_large();
     assert_eq!(map(&w, PAGE, VADDR + 1, ALL), Err(Error::Alignment));
@@ -288,6 +290,7 @@ fn a_read_only_capability_maps_read_only() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs more memory than Miri has time for")]
 fn vmids_are_lent_and_taken_back() {
     let w = space();
     w.retype(slots::RAM, ObjectType::CapTable, 9, 50, 1)
@@ -318,6 +321,7 @@ fn vmids_are_lent_and_taken_back() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs more memory than Miri has time for")]
 fn asids_are_used_again() {
     let w = space();
     for _ in 0..600 {
@@ -391,6 +395,7 @@ fn the_answer_of_get_address_is_physical() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "needs more memory than Miri has time for")]
 fn cache_operations_go_in_steps() {
     let mut w = space_and_large();
     map(&w, LARGE, 0x1_4080_0000, ALL).unwrap();
