@@ -123,6 +123,13 @@ impl AsidPoolMemory {
         }
     }
 
+    /// Memory that boot has set aside for a pool: no capability but boot's covers it.
+    pub(crate) fn reserved(addr: u64) -> Option<Self> {
+        Some(Self {
+            addr: NonZeroU64::new(addr)?,
+        })
+    }
+
     /// The pool. Its memory is zeroed here, since the untyped may have been used before.
     pub(crate) fn create<A: Arch>(self, k: &Kernel<A>) -> Ref<AsidPool> {
         k.arch.zero_and_clean(self.addr.get(), ZERO_CHUNK_BYTES);
