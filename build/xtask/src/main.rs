@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         // What a shell reports for a program that an interrupt ended.
         std::process::exit(130);
     }) {
-        eprintln!("warning: Ctrl-C may leave a machine running: {error}");
+        eprintln!("warning: an interrupt may leave a machine running: {error}");
     }
     match dispatch(Arguments::parse().command) {
         Ok(code) => code,
@@ -173,7 +173,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             }
             .run()?;
             println!("{} passed, {} failed", counts.passed, counts.failed);
-            Ok(if counts.failed == 0 && counts.passed > 0 {
+            Ok(if counts.good() {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE

@@ -11,10 +11,23 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// Those of the step.
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    judged(what, work, |_| true)
+}
+
+/// Like [`step`], for work whose result can be a failure too.
+///
+/// # Errors
+/// Those of the work.
+pub fn judged<T>(
+    what: &str,
+    work: impl FnOnce() -> Result<T>,
+    succeeded: impl FnOnce(&T) -> bool,
+) -> Result<T> {
     let began = Instant::now();
     let bar = line(what);
     let result = work();
-    finish(&bar, what, began, result.is_ok());
+    let good = result.as_ref().is_ok_and(succeeded);
+    finish(&bar, what, began, good);
     result
 }
 

@@ -37,6 +37,12 @@ impl Counts {
         self.failed += other.failed;
     }
 
+    /// Whether something ran and nothing failed.
+    #[must_use]
+    pub const fn good(&self) -> bool {
+        self.failed == 0 && self.passed > 0
+    }
+
     const FAILED: Self = Self {
         passed: 0,
         failed: 1,
@@ -52,7 +58,7 @@ struct QemuSuite {
     gic: Gic,
     highmem: Highmem,
     memory_mib: u64,
-    /// Wall time after which it counts as hanging: some 20 times what it takes on two cores.
+    /// Wall time after which it counts as hanging: many times what it takes on two cores.
     limit: Duration,
 }
 
@@ -63,7 +69,7 @@ const QEMU_SUITES: [QemuSuite; 3] = [
         gic: Gic::V3,
         highmem: Highmem::On,
         memory_mib: 1024,
-        limit: Duration::from_secs(300),
+        limit: Duration::from_secs(120),
     },
     QemuSuite {
         name: "kernel-gicv2-lowmem",
@@ -71,7 +77,7 @@ const QEMU_SUITES: [QemuSuite; 3] = [
         gic: Gic::V2,
         highmem: Highmem::Off,
         memory_mib: 2048,
-        limit: Duration::from_secs(300),
+        limit: Duration::from_secs(120),
     },
     QemuSuite {
         name: "template",
@@ -134,40 +140,44 @@ impl Tests<'_> {
     /// All crates' tests on the host.
     fn host(&self, filter: Option<&str>) -> Result<Counts> {
         let log = self.paths.logs().join("host.log");
-        let counts = progress::step("tests on the host", || {
-            let mut command = self.cargo.command("test");
-            command.args([
-                "--locked",
-                "--workspace",
-                "--no-fail-fast",
-                "--color",
-                "never",
-            ]);
-            if let Some(filter) = filter {
-                command.args(["--", filter]);
-            }
-            std::fs::create_dir_all(self.paths.logs())?;
-            let mut file = std::fs::File::create(&log)?;
-            let errors = file.try_clone()?;
-            let mut child = command
-                .stdout(Stdio::piped())
-                .stderr(errors)
-                .spawn()
-                .context("starting cargo")?;
-            let output = child.stdout.take().context("cargo without an output")?;
-            let mut counts = Counts::default();
-            for line in BufReader::new(output).lines() {
-                let line = line?;
-                writeln!(file, "{line}")?;
-                if let Some(more) = host_result(&line) {
-                    counts.add(more);
+        let counts = progress::judged(
+            "tests on the host",
+            || {
+                let mut command = self.cargo.command("test");
+                command.args([
+                    "--locked",
+                    "--workspace",
+                    "--no-fail-fast",
+                    "--color",
+                    "never",
+                ]);
+                if let Some(filter) = filter {
+                    command.args(["--", filter]);
                 }
-            }
-            if !child.wait()?.success() && counts.failed == 0 {
-                counts.add(Counts::FAILED);
-            }
-            Ok(counts)
-        })?;
+                std::fs::create_dir_all(self.paths.logs())?;
+                let mut file = std::fs::File::create(&log)?;
+                let errors = file.try_clone()?;
+                let mut child = command
+                    .stdout(Stdio::piped())
+                    .stderr(errors)
+                    .spawn()
+                    .context("starting cargo")?;
+                let output = child.stdout.take().context("cargo without an output")?;
+                let mut counts = Counts::default();
+                for line in BufReader::new(output).lines() {
+                    let line = line?;
+                    writeln!(file, "{line}")?;
+                    if let Some(more) = host_result(&line) {
+                        counts.add(more);
+                    }
+                }
+                if !child.wait()?.success() && counts.failed == 0 {
+                    counts.add(Counts::FAILED);
+                }
+                Ok(counts)
+            },
+            Counts::good,
+        )?;
         show("host", counts, &log, |text| {
             text.lines()
                 .filter(|line| {
@@ -196,20 +206,24 @@ impl Tests<'_> {
             ..Machine::virt(suite.memory_mib)
         };
         let log = self.paths.logs().join(format!("{}.log", suite.name));
-        let counts = progress::step(&format!("tests in QEMU: {}", suite.name), || {
-            let transcript = run_to_verdict(&machine, &image, suite.limit, &log, |line| {
-                verdict(line).is_some()
-            })?;
-            let counts = match &transcript.ending {
-                Ending::Verdict(line) => verdict(line).unwrap_or(Counts::FAILED),
-                Ending::Exited(_) | Ending::TimedOut => Counts::FAILED,
-            };
-            Ok(if counts == Counts::default() {
-                Counts::FAILED
-            } else {
-                counts
-            })
-        })?;
+        let counts = progress::judged(
+            &format!("tests in QEMU: {}", suite.name),
+            || {
+                let transcript = run_to_verdict(&machine, &image, suite.limit, &log, |line| {
+                    verdict(line).is_some()
+                })?;
+                let counts = match &transcript.ending {
+                    Ending::Verdict(line) => verdict(line).unwrap_or(Counts::FAILED),
+                    Ending::Exited(_) | Ending::TimedOut => Counts::FAILED,
+                };
+                Ok(if counts == Counts::default() {
+                    Counts::FAILED
+                } else {
+                    counts
+                })
+            },
+            Counts::good,
+        )?;
         show(suite.name, counts, &log, |text| {
             let mut lines: Vec<String> = text
                 .lines()
