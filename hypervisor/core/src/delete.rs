@@ -99,6 +99,13 @@ fn finish<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Fate {
         }
         return Fate::Finished;
     }
+    if cap.kind() == Kind::VSPACE
+        && let Some(place) = slot::tcb_place(slot)
+        && k.current.get() == Some(place.tcb)
+    {
+        // The running thread must not go on in an address space that it has no capability to any more.
+        k.activate_vspace(Cap::NULL);
+    }
     if !cdt::is_last(slot) {
         return Fate::Finished;
     }

@@ -447,3 +447,17 @@ fn a_device_frame_is_not_maintained() {
         .unwrap();
     w.assert_consistent();
 }
+
+#[test]
+fn a_thread_whose_address_space_is_taken_is_in_none() {
+    let w = space();
+    let own = crate::slot::of_tcb(w.tcb, crate::object::tcb_slot::VSPACE);
+    let cap = w.slot(VSPACE).cap.get();
+    crate::cdt::insert_copy(cap, w.slot(VSPACE), own);
+    crate::vspace::activate(&w.k, w.tcb);
+    assert!(w.k.arch.active().is_some());
+    w.revoke(VSPACE).unwrap();
+    assert!(own.cap.get().is_null());
+    assert_eq!(w.k.arch.active(), None);
+    w.assert_consistent();
+}
