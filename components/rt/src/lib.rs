@@ -19,7 +19,7 @@
 //!    learns of it. It never goes on.
 //! 3. Logging never blocks a server: it drops records when the console is busy, and is limited in rate.
 //! 4. Memory that other parties change (the window onto the guest, the store, device registers) is reached through
-//!    [`window`] and [`device`] only, which check bounds and never make references to memory that can change.
+//!    [`window`], [`guarded`] and [`device`] only, which check bounds and never make references to memory that can change.
 //! 5. `unsafe` is in the named modules below that allow it.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
@@ -31,6 +31,8 @@ pub mod device;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;
+#[allow(unsafe_code)]
+pub mod guarded;
 mod limit;
 #[allow(unsafe_code)]
 pub mod log;
@@ -41,7 +43,7 @@ pub mod time;
 #[allow(unsafe_code)]
 pub mod window;
 
-pub use say::{fail, say, say_line};
+pub use say::{fail, line, say, say_line};
 pub use time::{frequency_hz, now_us, ticks};
 
 #[doc(hidden)]

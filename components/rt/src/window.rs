@@ -2,8 +2,7 @@
 //!
 //! A window is a range of addresses that `protocol::layout` reserves; no Rust object lies in it. Reads and writes copy,
 //! with volatile accesses, so that nothing is assumed about bytes that a guest changes meanwhile. A page of the guest
-//! that was taken away faults; the VMM's fault thread then maps a scratch frame there and the copy goes on (what it reads
-//! is zero, what it writes is lost).
+//! that was taken away faults; the copies of [`crate::guarded`] survive that.
 
 use core::ptr;
 use protocol::layout::{GUEST_WINDOW_VADDR, STORE_VADDR};
@@ -23,8 +22,8 @@ pub struct OutOfWindow {
 const GUEST_WINDOW_BYTES: u64 = 1 << 39;
 /// Bytes of the store's window.
 const STORE_BYTES: u64 = 1 << 30;
-/// Bytes of the root task's scratch window: one large page.
-pub const SCRATCH_BYTES: u64 = 2 << 20;
+/// Bytes of a large page.
+const LARGE_BYTES: u64 = 2 << 20;
 
 /// A range of reserved addresses.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +38,16 @@ pub const GUEST: Window = Window {
     bytes: GUEST_WINDOW_BYTES,
 };
 
-/// The root task's scratch pages, at the addresses where a VMM has the store.
-pub const SCRATCH: Window = Window {
+/// Where the root task maps a 4 KiB frame to fill it: the addresses at which a VMM has the store.
+pub const SCRATCH_SMALL: Window = Window {
     base: STORE_VADDR,
-    bytes: SCRATCH_BYTES,
+    bytes: 4096,
+};
+
+/// Where the root task maps a 2 MiB frame to fill it.
+pub const SCRATCH_LARGE: Window = Window {
+    base: STORE_VADDR + LARGE_BYTES,
+    bytes: LARGE_BYTES,
 };
 
 impl Window {
@@ -70,7 +75,7 @@ impl Window {
         self.bytes
     }
 
-    fn check(self, offset: u64, len: u64) -> Result<u64, OutOfWindow> {
+    pub(crate) fn check(self, offset: u64, len: u64) -> Result<u64, OutOfWindow> {
         match offset.checked_add(len) {
             Some(end) if end <= self.bytes => Ok(self.base + offset),
             _ => Err(OutOfWindow {

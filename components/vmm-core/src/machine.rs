@@ -4,7 +4,7 @@
 
 use crate::follow::{Driver, Drivers, Follower, Kick};
 use crate::gic::{Gic, Level, Lists};
-use crate::pieces::{Storage, Supply, Table, TouchError, View};
+use crate::pieces::{State, Storage, Supply, Table, TouchError, View};
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
 use crate::virtio::balloon::{Asked, Balloon, Happened};
@@ -77,8 +77,10 @@ impl<H: Host> GuestMemory for Outside<'_, H> {
 /// What a stage-2 fault needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Memory that is there now: run the instruction again.
+    /// Memory that came just now: run the instruction again.
     Present,
+    /// Memory that the guest has: it came in the meantime, or was taken by force and we do not know it yet.
+    Already,
     /// Memory that comes later: the guest waits for the memory server's signal.
     Later,
     /// A device register.
@@ -142,7 +144,10 @@ impl Machine {
 
     /// What lies at an address that did not translate.
     pub fn place(&mut self, ipa: u64, host: &mut impl Host) -> Place {
-        if self.table.index_of(ipa).is_some() {
+        if let Some(index) = self.table.index_of(ipa) {
+            if let State::Granted(_) = self.table.state(index) {
+                return Place::Already;
+            }
             return match self.table.touch(ipa, host) {
                 Ok(_) => Place::Present,
                 Err(TouchError::NotReady) => {

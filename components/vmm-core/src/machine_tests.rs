@@ -174,7 +174,7 @@ fn what_was_taken_by_force_is_seen_at_the_next_touch() {
 #[test]
 fn places() {
     let (mut machine, mut world) = machine(4, 4);
-    assert_eq!(machine.place(map::RAM, &mut world), Place::Present);
+    assert_eq!(machine.place(map::RAM, &mut world), Place::Already);
     assert_eq!(machine.place(map::RAM - 1, &mut world), Place::Nothing);
     assert_eq!(machine.place(map::HOTPLUG_MIN, &mut world), Place::Nothing);
     assert_eq!(machine.place(map::GICD, &mut world), Place::Device);

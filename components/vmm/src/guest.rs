@@ -1,0 +1,540 @@
+//! The event loop: what the guest does, and what happens to it.
+
+use crate::clock::Clock;
+use crate::host::Outside;
+use crate::start::{self, StartError};
+use cap::{After, Endpoint, Message, Notification, Received, Reply, Source, Tcb, VcpuReg};
+use protocol::badge::signal;
+use protocol::console::{CHUNK_BYTES, Port};
+use protocol::slots;
+use protocol::startup::Vmm;
+use protocol::supervisor::{self, EndReason};
+use protocol::units::Line;
+use sel4_sys::{Fault, UserContext, cap_fault, unknown_syscall, user_exception, vm_fault};
+use spin::{Mutex, MutexGuard};
+use vmm_core::exception::{self, Kind};
+use vmm_core::machine::{Machine, Place};
+use vmm_core::pieces::Storage;
+use vmm_core::psci::{self, NOT_SUPPORTED, Outcome};
+use vmm_core::syndrome::{
+    DataAccess, Register, Stage2Fault, SystemAccess, Transfer, VcpuFault, extend, stage2_fault,
+    vcpu_fault,
+};
+use vmm_core::sysreg::{self, Answer as RegisterAnswer};
+
+/// The piece table's room: taken once, never given back.
+static STORAGE: Mutex<Storage> = Mutex::new(Storage::new());
+
+/// A guest that faults at the same instruction this often without getting anywhere is stopped.
+const MOST_REPEATS: u32 = 8;
+/// Instructions of AArch64 are four bytes.
+const STEP: u64 = 4;
+/// CNTV_CTL_EL0: ENABLE set, IMASK clear (Arm ARM, D24.10).
+const TIMER_MASK: u64 = 3;
+const TIMER_ON: u64 = 1;
+
+/// How a fault is answered.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// Run on with the registers as they are.
+    Empty,
+    /// Run on after a call: x0 to x7 and the next pc.
+    Call([u64; 9]),
+}
+
+/// What the guest is doing.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// It runs, or is paused by the supervisor.
+    Runs,
+    /// Its fault is answered at the next opportunity.
+    Answered(Answer),
+    /// It waits for an interrupt, at the latest until its timer fires.
+    Waits { answer: Answer, until_ticks: u64 },
+    /// It touched memory that comes later.
+    Starves,
+    /// It is over.
+    Ended,
+}
+
+struct Guest {
+    machine: Machine,
+    outside: Outside,
+    clock: Clock,
+    thread: Tcb,
+    /// The instruction that faulted last, and how often.
+    last_pc: u64,
+    repeats: u32,
+    input: Input,
+}
+
+/// Whether the console server has input that was not read for lack of room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    None,
+    Waits,
+}
+
+/// Starts the guest and serves it until it ends.
+pub fn run(vmm: &Vmm) {
+    let clock = Clock::new();
+    let storage = MutexGuard::leak(STORAGE.lock());
+    let machine = Machine::new(
+        storage,
+        vmm.gic,
+        vmm.settings.bounds.startup,
+        vmm.hotplug_bytes,
+        clock.now_ms(),
+    );
+    let mut guest = Guest {
+        machine,
+        outside: Outside::new(),
+        clock,
+        thread: Tcb::new(slots::vmm::GUEST_TCB),
+        last_pc: 0,
+        repeats: 0,
+        input: Input::None,
+    };
+    match guest.start(vmm) {
+        Ok(()) => guest.serve(),
+        Err(error) => {
+            let why = match error {
+                StartError::Load(_) => EndReason::Misbehaved,
+                _ => EndReason::VmmFault,
+            };
+            guest.end(why, rt::line(format_args!("{error}")));
+        }
+    }
+    // The supervisor takes this component apart; until then there is nothing to do.
+    let signals = Notification::new(slots::NOTIFICATION);
+    while signals.wait().is_ok() {}
+}
+
+impl Guest {
+    fn start(&mut self, vmm: &Vmm) -> Result<(), StartError> {
+        start::take_memory(&mut self.machine, &mut self.outside)?;
+        start::load(vmm, &mut self.machine, &mut self.outside)?;
+        let supervisor = Endpoint::new(slots::SUPERVISOR);
+        let _: Result<supervisor::Reply, _> =
+            cap::call_value(supervisor, &supervisor::Request::Running, None);
+        self.thread.resume()?;
+        Ok(())
+    }
+
+    fn serve(&mut self) {
+        let endpoint = Endpoint::new(slots::ENDPOINT);
+        let reply = Reply::new(slots::REPLY);
+        let signals = Notification::new(slots::NOTIFICATION);
+        let mut state = State::Runs;
+        loop {
+            let work_ticks = self.clock.ticks_of_ms(self.machine.next_ms());
+            let received = match &state {
+                State::Ended => return,
+                State::Waits { until_ticks, .. } => {
+                    self.clock.wake_by(work_ticks.min(*until_ticks));
+                    match signals.wait() {
+                        Ok(bits) => state = self.signalled(bits, state),
+                        Err(_) => return,
+                    }
+                    continue;
+                }
+                State::Starves => {
+                    self.clock.wake_by(work_ticks);
+                    match signals.wait() {
+                        Ok(bits) => state = self.signalled(bits, state),
+                        Err(_) => return,
+                    }
+                    continue;
+                }
+                State::Runs => {
+                    self.clock.wake_by(work_ticks);
+                    endpoint.recv(reply)
+                }
+                State::Answered(Answer::Empty) => {
+                    self.clock.wake_by(work_ticks);
+                    endpoint.reply_recv(&Message::default(), reply)
+                }
+                State::Answered(Answer::Call(words)) => {
+                    self.clock.wake_by(work_ticks);
+                    let message = Message {
+                        words,
+                        ..Message::default()
+                    };
+                    endpoint.reply_recv(&message, reply)
+                }
+            };
+            state = match received {
+                Ok(message) if message.badge & signal::IS_SIGNAL != 0 => {
+                    self.signalled(message.badge, State::Runs)
+                }
+                Ok(message) => self.fault(&message),
+                Err(_) => return,
+            };
+        }
+    }
+
+    /// Signals arrived while the guest was in `state`; its next one.
+    fn signalled(&mut self, bits: u64, state: State) -> State {
+        if bits & signal::STOP != 0 {
+            return self.end(EndReason::Stopped, Line::new());
+        }
+        if bits & signal::ALARM != 0 {
+            self.clock.fired();
+        }
+        let now_ms = self.clock.now_ms();
+        if bits & signal::MEMORY != 0 {
+            self.machine.memory_changed(&mut self.outside, now_ms);
+        }
+        if bits & signal::CONSOLE != 0 {
+            self.machine.output(&mut self.outside);
+            self.input = Input::Waits;
+        }
+        if bits & signal::REPORT != 0 {
+            self.machine.report_wanted(&mut self.outside, now_ms);
+        }
+        if now_ms >= self.machine.next_ms() {
+            self.machine.time(&mut self.outside, now_ms);
+        }
+        self.read_input();
+        match state {
+            State::Waits {
+                answer,
+                until_ticks,
+            } => {
+                let known = signal::MEMORY | signal::ALARM | signal::CONSOLE | signal::REPORT;
+                // A signal that is none of these says that the guest was paused and runs again.
+                let resumed = bits & !(known | signal::IS_SIGNAL) != 0;
+                if resumed || self.machine.has_interrupt() || rt::ticks() >= until_ticks {
+                    State::Answered(answer)
+                } else {
+                    state
+                }
+            }
+            // The instruction runs again; if its memory is still not there it faults again.
+            State::Starves => State::Answered(Answer::Empty),
+            State::Runs | State::Answered(_) | State::Ended => state,
+        }
+    }
+
+    fn read_input(&mut self) {
+        while self.input == Input::Waits {
+            let has_room = [Port::Console, Port::Agent]
+                .into_iter()
+                .all(|port| self.machine.input_room(port) >= CHUNK_BYTES);
+            if !has_room {
+                return;
+            }
+            match self.outside.console_read() {
+                Some((port, bytes)) => self.machine.input(port, &bytes, &mut self.outside),
+                None => self.input = Input::None,
+            }
+        }
+    }
+
+    fn fault(&mut self, message: &Received) -> State {
+        const VM: u64 = Fault::VmFault as u64;
+        const VCPU: u64 = Fault::VcpuFault as u64;
+        const CALL: u64 = Fault::UnknownSyscall as u64;
+        const TIMER: u64 = Fault::VppiEvent as u64;
+        const MAINTENANCE: u64 = Fault::VgicMaintenance as u64;
+        const CAP: u64 = Fault::CapFault as u64;
+        const USER: u64 = Fault::UserException as u64;
+        let result = match message.label() {
+            VM => self.memory_fault(
+                message.word(vm_fault::IP),
+                message.word(vm_fault::ADDR),
+                message.word(vm_fault::FSR),
+            ),
+            VCPU => self.trap(message.word(0)),
+            CALL => Ok(self.call(message)),
+            TIMER => {
+                self.machine.gic.timer_fired();
+                self.machine.gic.flush(&mut self.outside);
+                Ok(State::Answered(Answer::Empty))
+            }
+            MAINTENANCE => {
+                // The word is -1 when the kernel does not know which.
+                let list = u8::try_from(message.word(0)).ok();
+                self.machine.gic.maintenance(list, &mut self.outside);
+                Ok(State::Answered(Answer::Empty))
+            }
+            CAP => self.call_that_was_none(message.word(cap_fault::IP)),
+            USER => self.inject(Kind::Undefined, message.word(user_exception::FAULT_IP)),
+            label => Ok(self.end(
+                EndReason::Misbehaved,
+                rt::line(format_args!("an unknown fault: {label}")),
+            )),
+        };
+        if self.input == Input::Waits {
+            self.read_input();
+        }
+        match result {
+            Ok(state) => state,
+            Err(error) => self.end(
+                EndReason::VmmFault,
+                rt::line(format_args!("the kernel refused: {error:?}")),
+            ),
+        }
+    }
+
+    fn memory_fault(&mut self, pc: u64, ipa: u64, fsr: u64) -> Result<State, cap::Error> {
+        let mut place = self.machine.place(ipa, &mut self.outside);
+        if place == Place::Already {
+            // Perhaps it was taken by force and the signal is still to come.
+            let now_ms = self.clock.now_ms();
+            self.machine.memory_changed(&mut self.outside, now_ms);
+            place = self.machine.place(ipa, &mut self.outside);
+        }
+        match place {
+            Place::Present => Ok(State::Answered(Answer::Empty)),
+            Place::Already => {
+                if self.is_stuck(pc) {
+                    return Ok(self.end(
+                        EndReason::Misbehaved,
+                        rt::line(format_args!("stuck at {pc:#x}, address {ipa:#x}")),
+                    ));
+                }
+                Ok(State::Answered(Answer::Empty))
+            }
+            Place::Later => {
+                let now_ms = self.clock.now_ms();
+                self.machine.report_wanted(&mut self.outside, now_ms);
+                Ok(State::Starves)
+            }
+            Place::Device => self.device(pc, ipa, fsr),
+            Place::Revoked | Place::Nothing => {
+                if self.is_stuck(pc) {
+                    let why = if place == Place::Revoked {
+                        EndReason::Revoked
+                    } else {
+                        EndReason::Misbehaved
+                    };
+                    return Ok(self.end(
+                        why,
+                        rt::line(format_args!("no memory at {ipa:#x}, used at {pc:#x}")),
+                    ));
+                }
+                let kind = match stage2_fault(fsr) {
+                    Stage2Fault::Fetch => Kind::ExternalFetch,
+                    Stage2Fault::Data(_) | Stage2Fault::Undecoded => Kind::ExternalData,
+                };
+                self.inject(kind, pc)
+            }
+        }
+    }
+
+    /// Whether the guest faults at the same instruction again and again.
+    fn is_stuck(&mut self, pc: u64) -> bool {
+        if self.last_pc == pc {
+            self.repeats += 1;
+        } else {
+            self.last_pc = pc;
+            self.repeats = 0;
+        }
+        self.repeats >= MOST_REPEATS
+    }
+
+    fn device(&mut self, pc: u64, ipa: u64, fsr: u64) -> Result<State, cap::Error> {
+        let Stage2Fault::Data(DataAccess { width, transfer }) = stage2_fault(fsr) else {
+            // A pair, a write-back form or a fetch: no device can answer it.
+            return self.inject(Kind::ExternalData, pc);
+        };
+        match transfer {
+            Transfer::Load {
+                register,
+                extend: how,
+            } => {
+                let value = extend(self.machine.read(ipa, width), width, how);
+                self.finish(register, value, pc)?;
+            }
+            Transfer::Store { register } => {
+                let value = self.value_of(register)?;
+                let clock = &self.clock;
+                self.machine
+                    .write(ipa, width, value, &mut self.outside, || clock.now_ms());
+                self.thread.write_words(After::Keep, &[pc + STEP])?;
+            }
+        }
+        Ok(State::Answered(Answer::Empty))
+    }
+
+    /// The value of a register; 0 for the zero register.
+    fn value_of(&self, register: Register) -> Result<u64, cap::Error> {
+        let Some(word) = word_of(register) else {
+            return Ok(0);
+        };
+        let words = self
+            .thread
+            .read_registers(Source::Keep, word + 1)?
+            .to_words();
+        Ok(words.get(word).copied().unwrap_or(0))
+    }
+
+    /// Puts a value into a register and goes to the next instruction.
+    fn finish(&self, register: Register, value: u64, pc: u64) -> Result<(), cap::Error> {
+        let Some(word) = word_of(register) else {
+            return self.thread.write_words(After::Keep, &[pc + STEP]);
+        };
+        let mut words = self
+            .thread
+            .read_registers(Source::Keep, word + 1)?
+            .to_words();
+        if let Some(slot) = words.get_mut(word) {
+            *slot = value;
+        }
+        if let Some(first) = words.first_mut() {
+            *first = pc + STEP;
+        }
+        self.thread
+            .write_words(After::Keep, words.get(..=word).unwrap_or(&words))
+    }
+
+    fn pc(&self) -> Result<u64, cap::Error> {
+        Ok(self.thread.read_registers(Source::Keep, 1)?.pc)
+    }
+
+    /// A trapped instruction.
+    fn trap(&mut self, syndrome: u64) -> Result<State, cap::Error> {
+        match vcpu_fault(syndrome) {
+            VcpuFault::WaitForInterrupt => {
+                let pc = self.pc()?;
+                self.thread.write_words(After::Keep, &[pc + STEP])?;
+                self.wait(Answer::Empty)
+            }
+            VcpuFault::WaitForEvent => {
+                let pc = self.pc()?;
+                self.thread.write_words(After::Keep, &[pc + STEP])?;
+                Ok(State::Answered(Answer::Empty))
+            }
+            VcpuFault::System(access) => self.system(access),
+            VcpuFault::Smc(_) => {
+                // The conduit is HVC; an SMC is answered as a call that nobody serves.
+                let pc = self.pc()?;
+                self.finish(Register::from_field(0), NOT_SUPPORTED as u64, pc)?;
+                Ok(State::Answered(Answer::Empty))
+            }
+            VcpuFault::Hvc(_) => {
+                let pc = self.pc()?;
+                self.call_that_was_none(pc)
+            }
+            VcpuFault::Other { .. } => {
+                let pc = self.pc()?;
+                self.inject(Kind::Undefined, pc)
+            }
+        }
+    }
+
+    fn system(&mut self, access: SystemAccess) -> Result<State, cap::Error> {
+        let pc = self.pc()?;
+        match sysreg::access(access.id, access.direction) {
+            RegisterAnswer::Value(value) => self.finish(access.register, value, pc)?,
+            RegisterAnswer::Ignored => self.thread.write_words(After::Keep, &[pc + STEP])?,
+            RegisterAnswer::SendSgi => {
+                let value = self.value_of(access.register)?;
+                self.machine.gic.sgi_register(value);
+                self.machine.gic.flush(&mut self.outside);
+                self.thread.write_words(After::Keep, &[pc + STEP])?;
+            }
+            RegisterAnswer::Undefined => return self.inject(Kind::Undefined, pc),
+        }
+        Ok(State::Answered(Answer::Empty))
+    }
+
+    /// The guest has nothing to do until an interrupt.
+    fn wait(&self, answer: Answer) -> Result<State, cap::Error> {
+        if self.machine.has_interrupt() {
+            return Ok(State::Answered(answer));
+        }
+        let vcpu = self.outside.vcpu();
+        let until_ticks = if vcpu.read_reg(VcpuReg::CntvCtl)? & TIMER_MASK == TIMER_ON {
+            vcpu.read_reg(VcpuReg::CntvCval)?
+        } else {
+            u64::MAX
+        };
+        if rt::ticks() >= until_ticks {
+            return Ok(State::Answered(answer));
+        }
+        Ok(State::Waits {
+            answer,
+            until_ticks,
+        })
+    }
+
+    /// HVC: PSCI and SMCCC.
+    fn call(&mut self, message: &Received) -> State {
+        let mut words = [0; 9];
+        for (index, word) in words.iter_mut().enumerate().take(8) {
+            *word = message.word(index);
+        }
+        let [function, a, b, c, ..] = words;
+        // The next instruction: the reply's word 8 is the message's word 10 (its "LR" is ELR).
+        let next_pc = message.word(unknown_syscall::LR);
+        let result = psci::call(function, [a, b, c]);
+        let value = match result {
+            Outcome::Return(value) => value as u64,
+            Outcome::Suspend => 0,
+            Outcome::PowerOff => return self.end(EndReason::PoweredOff, Line::new()),
+            Outcome::Reset => return self.end(EndReason::Reset, Line::new()),
+        };
+        let [x0, .., pc] = &mut words;
+        *x0 = value;
+        *pc = next_pc;
+        let answer = Answer::Call(words);
+        if result == Outcome::Suspend {
+            return match self.wait(answer) {
+                Ok(state) => state,
+                Err(_) => State::Answered(answer),
+            };
+        }
+        State::Answered(answer)
+    }
+
+    /// An HVC that the kernel took for something else (on seL4 when x7 is a valid system call number): served from the
+    /// registers. `pc` is the instruction itself.
+    fn call_that_was_none(&mut self, pc: u64) -> Result<State, cap::Error> {
+        let context: UserContext = self.thread.read_registers(Source::Keep, 7)?;
+        let value = match psci::call(context.x0, [context.x1, context.x2, context.x3]) {
+            Outcome::Return(value) => value as u64,
+            Outcome::Suspend => 0,
+            Outcome::PowerOff => return Ok(self.end(EndReason::PoweredOff, Line::new())),
+            Outcome::Reset => return Ok(self.end(EndReason::Reset, Line::new())),
+        };
+        self.finish(Register::from_field(0), value, pc)?;
+        Ok(State::Answered(Answer::Empty))
+    }
+
+    /// Gives the guest an exception at `pc`.
+    fn inject(&mut self, kind: Kind, pc: u64) -> Result<State, cap::Error> {
+        if self.is_stuck(pc) {
+            return Ok(self.end(
+                EndReason::Misbehaved,
+                rt::line(format_args!("exceptions without end at {pc:#x}")),
+            ));
+        }
+        let vcpu = self.outside.vcpu();
+        let context = self.thread.read_registers(Source::Keep, 3)?;
+        let entry = exception::enter(kind, pc, context.spsr, vcpu.read_reg(VcpuReg::Vbar)?);
+        vcpu.write_reg(VcpuReg::ElrEl1, entry.elr_el1)?;
+        vcpu.write_reg(VcpuReg::SpsrEl1, entry.spsr_el1)?;
+        vcpu.write_reg(VcpuReg::Esr, entry.esr_el1)?;
+        self.thread
+            .write_words(After::Keep, &[entry.pc, context.sp, entry.spsr])?;
+        Ok(State::Answered(Answer::Empty))
+    }
+
+    /// Tells the supervisor that the guest is over.
+    fn end(&mut self, why: EndReason, detail: Line) -> State {
+        let supervisor = Endpoint::new(slots::SUPERVISOR);
+        let _: Result<supervisor::Reply, _> = cap::call_value(
+            supervisor,
+            &supervisor::Request::Ended { why, detail },
+            None,
+        );
+        State::Ended
+    }
+}
+
+/// The position of a register in the order of the register invocations.
+fn word_of(register: Register) -> Option<usize> {
+    UserContext::word_of_x(usize::from(register.number()?))
+}
