@@ -83,10 +83,13 @@ fn set_trigger(registers: Mmio, irq: u64, trigger: Trigger) {
     let offset = gicd::ICFGR.wrapping_add((irq >> 4) << 2);
     let edge = 2u32 << ((irq & 15) << 1);
     let old = registers.read(offset);
-    registers.write(offset, match trigger {
-        Trigger::Level => old & !edge,
-        Trigger::Edge => old | edge,
-    });
+    registers.write(
+        offset,
+        match trigger {
+            Trigger::Level => old & !edge,
+            Trigger::Edge => old | edge,
+        },
+    );
 }
 
 /// Interrupts `first..end` (multiples of 32): masked, nothing pending or active, one priority, level-sensitive.
@@ -100,7 +103,10 @@ fn quiet(registers: Mmio, first: u64, end: u64, group: u32) {
         registers.write(gicd::IGROUPR.wrapping_add(word), group);
         let mut each = 0;
         while each < 32 {
-            registers.write(gicd::IPRIORITYR.wrapping_add(irq).wrapping_add(each), 0x8080_8080);
+            registers.write(
+                gicd::IPRIORITYR.wrapping_add(irq).wrapping_add(each),
+                0x8080_8080,
+            );
             each = each.wrapping_add(4);
         }
         if irq >= 32 {
@@ -121,12 +127,20 @@ impl Gic {
     /// [`OutOfTables`] when its registers cannot be mapped.
     pub fn set_up(gic: &describe::Gic) -> Result<Self, OutOfTables> {
         match gic {
-            describe::Gic::V2 { distributor, cpu_interface, virtual_control, .. } => Ok(Self::V2(v2::GicV2::set_up(
+            describe::Gic::V2 {
+                distributor,
+                cpu_interface,
+                virtual_control,
+                ..
+            } => Ok(Self::V2(v2::GicV2::set_up(
                 tables::map_device(distributor.start, 1)?,
                 tables::map_device(cpu_interface.start, 1)?,
                 tables::map_device(virtual_control.start, 1)?,
             ))),
-            describe::Gic::V3 { distributor, redistributors } => {
+            describe::Gic::V3 {
+                distributor,
+                redistributors,
+            } => {
                 let distributor = tables::map_device(distributor.start, 16)?;
                 Ok(Self::V3(v3::GicV3::set_up(distributor, redistributors)?))
             }

@@ -22,7 +22,11 @@ impl Mmio {
     /// Where offset lies; offsets outside come round to inside.
     #[inline(always)]
     const fn at(self, offset: u64) -> u64 {
-        if offset < self.bytes { self.base.wrapping_add(offset & !3) } else { self.base }
+        if offset < self.bytes {
+            self.base.wrapping_add(offset & !3)
+        } else {
+            self.base
+        }
     }
 
     /// Reads the 32-bit register at a byte offset (a multiple of 4).
@@ -30,7 +34,9 @@ impl Mmio {
     pub fn read(self, offset: u64) -> u32 {
         let value: u32;
         // SAFETY: inside the mapped registers (`at`); a plain LDR, which a hypervisor below us could emulate.
-        unsafe { asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) self.at(offset), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) self.at(offset), options(nostack, preserves_flags))
+        };
         value
     }
 
@@ -38,6 +44,8 @@ impl Mmio {
     #[inline(always)]
     pub fn write(self, offset: u64, value: u32) {
         // SAFETY: as for `read`; registers are not memory.
-        unsafe { asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.at(offset), options(nostack, preserves_flags)) };
+        unsafe {
+            asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.at(offset), options(nostack, preserves_flags))
+        };
     }
 }

@@ -221,24 +221,54 @@ pub fn translate(address: u64) -> Option<u64> {
     (result & 1 == 0).then_some((result & 0x0000_ffff_ffff_f000) | (address & 0xfff))
 }
 
+/// Translates an address of the guest in force through its stage 1, as EL1 reads; the result is in PAR_EL1.
+pub fn translate_stage1(address: u64) {
+    // SAFETY: writes PAR_EL1 only, which the caller saves for the guest.
+    unsafe { asm!("at s1e1r, {0}", "isb", in(reg) address, options(nostack, preserves_flags)) };
+}
+
 /// Invalidates all translations of the kernel.
 #[inline(always)]
 pub fn tlbi_alle2() {
     // SAFETY: invalidation never makes a translation valid.
-    unsafe { asm!("dsb ishst", "tlbi alle2", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi alle2",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Invalidates everything of EL1 and EL0, all VMIDs.
 pub fn tlbi_alle1() {
     // SAFETY: as above.
-    unsafe { asm!("dsb ishst", "tlbi alle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi alle1is",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Invalidates everything of the VMID in force, both stages.
 #[inline(always)]
 pub fn tlbi_vmalls12e1() {
     // SAFETY: as above.
-    unsafe { asm!("dsb ishst", "tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "dsb ishst",
+            "tlbi vmalls12e1is",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Invalidates an intermediate physical address of the VMID in force, and whatever stage 1 derived from it.
@@ -255,7 +285,14 @@ pub fn tlbi_ipas2e1(ipa: u64) {
 #[inline(always)]
 pub fn ic_ialluis() {
     // SAFETY: an instruction cache holds nothing that memory does not.
-    unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    unsafe {
+        asm!(
+            "ic ialluis",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
 }
 
 /// Makes the kernel's translation tables current.
@@ -299,7 +336,16 @@ pub fn sctlr_el2() -> u64 {
 
 /// A secure monitor call (SMCCC 1.1 and later: x8 and up are preserved).
 pub fn smc(x: [u64; 8]) -> [u64; 8] {
-    let [mut x0, mut x1, mut x2, mut x3, mut x4, mut x5, mut x6, mut x7] = x;
+    let [
+        mut x0,
+        mut x1,
+        mut x2,
+        mut x3,
+        mut x4,
+        mut x5,
+        mut x6,
+        mut x7,
+    ] = x;
     // SAFETY: which calls are made is for the holder of the SMC capability to answer for (seL4 manual: it is as trusted as
     // the kernel); the convention preserves all other registers. SMCCC 1.0 firmware may change x8 to x17.
     unsafe {

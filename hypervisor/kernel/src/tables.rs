@@ -36,6 +36,8 @@ static LEVEL1: Global<Table> = Global::new(Table::new());
 static KERNEL_LEVEL2: Global<Table> = Global::new(Table::new());
 static KERNEL_LEVEL3: Global<Table> = Global::new(Table::new());
 static DEVICE_LEVEL3: Global<Table> = Global::new(Table::new());
+/// Two concatenated level 1 tables that map nothing: the address space of a thread that has none.
+static EMPTY_ROOT: Global<EmptyRoot> = Global::new(EmptyRoot([Table::new(), Table::new()]));
 static WINDOW_LEVEL2: Global<[Table; POOL]> = Global::new([const { Table::new() }; POOL]);
 static USED: Global<Cell<usize>> = Global::new(Cell::new(0));
 static NEXT_DEVICE: Global<Cell<u64>> = Global::new(Cell::new(0));
@@ -50,6 +52,14 @@ unsafe extern "C" {
     static __data_end: u8;
 }
 
+#[repr(align(8192))]
+struct EmptyRoot([Table; 2]);
+
+/// The physical address of a VSpace root that maps nothing.
+pub fn empty_root() -> u64 {
+    physical(&EMPTY_ROOT.get().0)
+}
+
 /// Where the sections are (virtual).
 struct Sections {
     text: Region,
@@ -59,7 +69,10 @@ struct Sections {
 }
 
 fn sections() -> Sections {
-    let region = |start: *const u8, end: *const u8| Region { start: start as u64, end: end as u64 };
+    let region = |start: *const u8, end: *const u8| Region {
+        start: start as u64,
+        end: end as u64,
+    };
     Sections {
         text: region(&raw const __text_start, &raw const __text_end),
         rodata: region(&raw const __text_end, &raw const __rodata_end),
@@ -71,17 +84,27 @@ fn sections() -> Sections {
 /// The kernel's image in physical memory.
 pub fn image() -> Region {
     let sections = sections();
-    Region::new(IMAGE_PHYSICAL.get().get(), sections.stack.end.wrapping_sub(sections.text.start))
+    Region::new(
+        IMAGE_PHYSICAL.get().get(),
+        sections.stack.end.wrapping_sub(sections.text.start),
+    )
 }
 
 /// The physical address of something in the kernel's image.
 fn physical<T>(of: &T) -> u64 {
-    (core::ptr::from_ref(of) as u64).wrapping_sub(sections().text.start).wrapping_add(IMAGE_PHYSICAL.get().get())
+    (core::ptr::from_ref(of) as u64)
+        .wrapping_sub(sections().text.start)
+        .wrapping_add(IMAGE_PHYSICAL.get().get())
 }
 
 fn window() -> Blocks<'static> {
     let pool = WINDOW_LEVEL2.get();
-    Blocks { level1: LEVEL1.get(), pool, pool_physical: physical(pool), used: USED.get() }
+    Blocks {
+        level1: LEVEL1.get(),
+        pool,
+        pool_physical: physical(pool),
+        used: USED.get(),
+    }
 }
 
 /// Builds the tables with the image and the device tree mapped, and makes them current.
@@ -90,7 +113,9 @@ fn window() -> Blocks<'static> {
 /// [`OutOfTables`] when the image cannot be found through the loader's tables (then nothing has changed).
 pub fn build(tree: Region) -> Result<(), OutOfTables> {
     let sections = sections();
-    IMAGE_PHYSICAL.get().set(regs::translate(sections.text.start).ok_or(OutOfTables)?);
+    IMAGE_PHYSICAL
+        .get()
+        .set(regs::translate(sections.text.start).ok_or(OutOfTables)?);
     for (region, kind) in [
         (sections.text, Kind::Code),
         (sections.rodata, Kind::Constant),
@@ -99,16 +124,26 @@ pub fn build(tree: Region) -> Result<(), OutOfTables> {
     ] {
         let mut at = region.start;
         while at < region.end {
-            let to = at.wrapping_sub(sections.text.start).wrapping_add(IMAGE_PHYSICAL.get().get());
+            let to = at
+                .wrapping_sub(sections.text.start)
+                .wrapping_add(IMAGE_PHYSICAL.get().get());
             KERNEL_LEVEL3.get().set(at, 12, blocks::page(to, kind));
             at = at.wrapping_add(PAGE);
         }
     }
     let start = sections.text.start;
-    KERNEL_LEVEL2.get().set(start, 21, blocks::table(physical(KERNEL_LEVEL3.get())));
-    KERNEL_LEVEL2.get().set(DEVICES, 21, blocks::table(physical(DEVICE_LEVEL3.get())));
-    LEVEL1.get().set(start, 30, blocks::table(physical(KERNEL_LEVEL2.get())));
-    LEVEL0.get().set(start, 39, blocks::table(physical(LEVEL1.get())));
+    KERNEL_LEVEL2
+        .get()
+        .set(start, 21, blocks::table(physical(KERNEL_LEVEL3.get())));
+    KERNEL_LEVEL2
+        .get()
+        .set(DEVICES, 21, blocks::table(physical(DEVICE_LEVEL3.get())));
+    LEVEL1
+        .get()
+        .set(start, 30, blocks::table(physical(KERNEL_LEVEL2.get())));
+    LEVEL0
+        .get()
+        .set(start, 39, blocks::table(physical(LEVEL1.get())));
     map_memory(tree)?;
     // SAFETY: the tables map the image at its linked addresses, the loader's tables do too, and both use the attribute
     // indices of `machine::blocks::MAIR`. The stack is in the image.
@@ -124,8 +159,17 @@ pub fn build(tree: Region) -> Result<(), OutOfTables> {
 /// # Errors
 /// [`OutOfTables`] when memory is too scattered.
 pub fn map_memory(region: Region) -> Result<(), OutOfTables> {
-    let region = Region { start: region.start, end: region.end.min(PHYSICAL_END) }.widened(BLOCK_BYTES);
-    window().map(region.start.wrapping_add(PHYS_OFFSET), region.start, region.bytes(), Kind::Data)?;
+    let region = Region {
+        start: region.start,
+        end: region.end.min(PHYSICAL_END),
+    }
+    .widened(BLOCK_BYTES);
+    window().map(
+        region.start.wrapping_add(PHYS_OFFSET),
+        region.start,
+        region.bytes(),
+        Kind::Data,
+    )?;
     regs::dsb_ishst();
     regs::isb();
     Ok(())
@@ -146,7 +190,9 @@ pub fn map_device(physical: u64, pages: u64) -> Result<Mmio, OutOfTables> {
     for page in 0..pages {
         let offset = page << 12;
         let entry = blocks::page(physical.wrapping_add(offset), Kind::Device);
-        DEVICE_LEVEL3.get().set(base.wrapping_add(offset), 12, entry);
+        DEVICE_LEVEL3
+            .get()
+            .set(base.wrapping_add(offset), 12, entry);
     }
     regs::dsb_ishst();
     regs::isb();
@@ -161,5 +207,10 @@ pub fn map_device(physical: u64, pages: u64) -> Result<Mmio, OutOfTables> {
 pub unsafe fn bytes(region: Region) -> &'static [u8] {
     let address = region.start.wrapping_add(PHYS_OFFSET) as usize;
     // SAFETY: the caller's promise; every byte is initialised memory.
-    unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), region.bytes() as usize) }
+    unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::with_exposed_provenance(address),
+            region.bytes() as usize,
+        )
+    }
 }

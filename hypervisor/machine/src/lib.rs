@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+pub mod carve;
 pub mod describe;
 pub mod fdt;
 pub mod regions;

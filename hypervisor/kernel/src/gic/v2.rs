@@ -58,7 +58,10 @@ impl GicV2 {
         let target = (target | target >> 8 | target >> 16 | target >> 24) & 0xff;
         let mut irq = 32;
         while irq < interrupts {
-            distributor.write(gicd::ITARGETSR.wrapping_add(irq), target.wrapping_mul(0x0101_0101));
+            distributor.write(
+                gicd::ITARGETSR.wrapping_add(irq),
+                target.wrapping_mul(0x0101_0101),
+            );
             irq = irq.wrapping_add(4);
         }
         distributor.write(gicd::CTLR, 1);
@@ -67,7 +70,13 @@ impl GicV2 {
         cpu.write(gicc::CTLR, 1);
         virtual_control.write(gich::HCR, 0);
         let list_registers = u64::from(virtual_control.read(gich::VTR) & 0x3f).wrapping_add(1);
-        Self { distributor, cpu, virtual_control, interrupts, list_registers }
+        Self {
+            distributor,
+            cpu,
+            virtual_control,
+            interrupts,
+            list_registers,
+        }
     }
 
     pub fn acknowledge(&self) -> u64 {
@@ -80,7 +89,8 @@ impl GicV2 {
 
     pub fn send_sgi(&self, irq: u64, target: u64) {
         crate::regs::dsb_ishst();
-        self.distributor.write(gicd::SGIR, 1u32 << (16 + (target & 7)) | (irq as u32 & 15));
+        self.distributor
+            .write(gicd::SGIR, 1u32 << (16 + (target & 7)) | (irq as u32 & 15));
     }
 
     pub fn write_hcr(&self, value: u64) {
@@ -92,12 +102,17 @@ impl GicV2 {
     }
 
     pub fn write_list(&self, index: u64, entry: u64) {
-        self.virtual_control.write(gich::LR.wrapping_add(index << 2), entry as u32);
+        self.virtual_control
+            .write(gich::LR.wrapping_add(index << 2), entry as u32);
     }
 
     pub fn take_ended(&self) -> Option<u64> {
         let low = self.virtual_control.read(gich::EISR0);
-        let high = if self.list_registers > 32 { self.virtual_control.read(gich::EISR1) } else { 0 };
+        let high = if self.list_registers > 32 {
+            self.virtual_control.read(gich::EISR1)
+        } else {
+            0
+        };
         let ended = u64::from(low) | u64::from(high) << 32;
         let index = u64::from(ended.trailing_zeros());
         if index >= self.list_registers {
@@ -131,7 +146,11 @@ impl GicV2 {
 }
 
 pub const fn list_entry(virq: u64, priority: u64, group: u64) -> u64 {
-    (virq & 0x3ff) | LR_EOI | (priority & 0x1f) << LR_PRIORITY | LR_PENDING | (group & 1) << LR_GROUP
+    (virq & 0x3ff)
+        | LR_EOI
+        | (priority & 0x1f) << LR_PRIORITY
+        | LR_PENDING
+        | (group & 1) << LR_GROUP
 }
 
 pub const fn is_free(entry: u64) -> bool {

@@ -86,7 +86,10 @@ impl GicV3 {
         let base = find(redistributors, affinity)?;
         let redistributor = tables::map_device(base, 1)?;
         let private = tables::map_device(base.wrapping_add(gicr::SGI_FRAME), 1)?;
-        redistributor.write(gicr::WAKER, redistributor.read(gicr::WAKER) & !gicr::WAKER_SLEEP);
+        redistributor.write(
+            gicr::WAKER,
+            redistributor.read(gicr::WAKER) & !gicr::WAKER_SLEEP,
+        );
         wait(|| redistributor.read(gicr::WAKER) & gicr::WAKER_CHILDREN_ASLEEP == 0);
         super::quiet(private, 0, 32, u32::MAX);
 
@@ -107,12 +110,22 @@ impl GicV3 {
             5 => 2,
             _ => 4,
         };
-        Ok(Self { distributor, private, interrupts, list_registers, active_words })
+        Ok(Self {
+            distributor,
+            private,
+            interrupts,
+            list_registers,
+            active_words,
+        })
     }
 
     /// The frame that configures an interrupt.
     pub fn registers_of(&self, irq: u64) -> Mmio {
-        if irq < 32 { self.private } else { self.distributor }
+        if irq < 32 {
+            self.private
+        } else {
+            self.distributor
+        }
     }
 
     pub fn acknowledge(&self) -> u64 {
@@ -142,7 +155,10 @@ impl GicV3 {
         for word in 0..self.active_words {
             let (group0, group1) = active(word);
             for (offset, value) in [(0, group0), (4, group1)] {
-                if let Some(cell) = vcpu.vgic.get(saved::APR.wrapping_add(word).wrapping_add(offset)) {
+                if let Some(cell) = vcpu
+                    .vgic
+                    .get(saved::APR.wrapping_add(word).wrapping_add(offset))
+                {
                     cell.set(value);
                 }
             }
@@ -155,7 +171,11 @@ impl GicV3 {
     pub fn load(&self, vcpu: &Vcpu) {
         guest::ich_vmcr_el2::write(vcpu.vgic.get(saved::VMCR).map_or(0, Cell::get));
         for word in 0..self.active_words {
-            let value = |offset: usize| vcpu.vgic.get(saved::APR.wrapping_add(word).wrapping_add(offset)).map_or(0, Cell::get);
+            let value = |offset: usize| {
+                vcpu.vgic
+                    .get(saved::APR.wrapping_add(word).wrapping_add(offset))
+                    .map_or(0, Cell::get)
+            };
             set_active(word, value(0), value(4));
         }
         for (index, cell) in (0..self.list_registers).zip(&vcpu.lr) {
@@ -180,7 +200,11 @@ fn find(region: &Region, affinity: u64) -> Result<u64, OutOfTables> {
         if features & gicr::TYPER_LAST != 0 {
             break;
         }
-        base = base.wrapping_add(if features & gicr::TYPER_VLPIS != 0 { gicr::STRIDE_VLPI } else { gicr::STRIDE });
+        base = base.wrapping_add(if features & gicr::TYPER_VLPIS != 0 {
+            gicr::STRIDE_VLPI
+        } else {
+            gicr::STRIDE
+        });
     }
     Err(OutOfTables)
 }
@@ -189,12 +213,18 @@ fn find(region: &Region, affinity: u64) -> Result<u64, OutOfTables> {
 pub fn send_sgi(irq: u64, target: u64) {
     let (aff1, aff2, aff3) = (target >> 8 & 0xff, target >> 16 & 0xff, target >> 32 & 0xff);
     regs::dsb_ishst();
-    regs::write_icc_sgi1r_el1(aff3 << 48 | aff2 << 32 | (irq & 15) << 24 | aff1 << 16 | 1 << (target & 15));
+    regs::write_icc_sgi1r_el1(
+        aff3 << 48 | aff2 << 32 | (irq & 15) << 24 | aff1 << 16 | 1 << (target & 15),
+    );
     regs::isb();
 }
 
 pub const fn list_entry(virq: u64, priority: u64, group: u64) -> u64 {
-    (virq & 0xffff_ffff) | LR_EOI | (priority & 0x1f) << LR_PRIORITY | LR_PENDING | (group & 1) << LR_GROUP
+    (virq & 0xffff_ffff)
+        | LR_EOI
+        | (priority & 0x1f) << LR_PRIORITY
+        | LR_PENDING
+        | (group & 1) << LR_GROUP
 }
 
 pub const fn is_free(entry: u64) -> bool {
@@ -212,10 +242,22 @@ fn active(word: usize) -> (u64, u64) {
 
 fn set_active(word: usize, group0: u64, group1: u64) {
     match word {
-        0 => (guest::ich_ap0r0_el2::write(group0), guest::ich_ap1r0_el2::write(group1)),
-        1 => (guest::ich_ap0r1_el2::write(group0), guest::ich_ap1r1_el2::write(group1)),
-        2 => (guest::ich_ap0r2_el2::write(group0), guest::ich_ap1r2_el2::write(group1)),
-        _ => (guest::ich_ap0r3_el2::write(group0), guest::ich_ap1r3_el2::write(group1)),
+        0 => (
+            guest::ich_ap0r0_el2::write(group0),
+            guest::ich_ap1r0_el2::write(group1),
+        ),
+        1 => (
+            guest::ich_ap0r1_el2::write(group0),
+            guest::ich_ap1r1_el2::write(group1),
+        ),
+        2 => (
+            guest::ich_ap0r2_el2::write(group0),
+            guest::ich_ap1r2_el2::write(group1),
+        ),
+        _ => (
+            guest::ich_ap0r3_el2::write(group0),
+            guest::ich_ap1r3_el2::write(group1),
+        ),
     };
 }
 
