@@ -14,7 +14,7 @@ unsafe extern "Rust" {
 /// Bytes of the startup page that are looked at.
 const STARTUP_BYTES: usize = 4096;
 /// Bytes of the root task's stack.
-const ROOT_STACK_BYTES: usize = 64 * 1024;
+const ROOT_STACK_BYTES: usize = 128 * 1024;
 /// Offset of the IPC buffer's address in the bootinfo frame.
 const IPC_BUFFER_OFFSET: usize = core::mem::offset_of!(sel4_sys::BootInfo, ipc_buffer);
 /// Offset of the user word in an IPC buffer.
@@ -91,4 +91,26 @@ extern "C" fn begin_root(info: u64) -> ! {
         ballast_root_task(boot);
     }
     crate::fail("the root task returned");
+}
+
+/// Entry of the root task's other threads: x0 index, x1 the function, x2 IPC buffer, sp stack.
+///
+/// # Safety
+/// Only the root task's first thread starts a thread here, with those registers; x1 is an `extern "C" fn()`.
+#[unsafe(naked)]
+unsafe extern "C" fn root_thread() -> ! {
+    naked_asm!(
+        "msr tpidr_el0, x2",
+        "str x0, [x2, #{user_word}]",
+        "mov x29, xzr",
+        "mov x30, xzr",
+        "blr x1",
+        "udf #0",
+        user_word = const USER_WORD_OFFSET,
+    )
+}
+
+/// Address of [`root_thread`].
+pub(crate) fn root_thread_address() -> u64 {
+    root_thread as *const () as u64
 }

@@ -21,6 +21,29 @@ pub fn debug_text(text: &str) {
     }
 }
 
+/// Registers of a further thread of the root task that runs `body`: `index` is its number from 1 on, `buffer_vaddr` its IPC
+/// buffer, `stack_top` the end of its stack. A `body` that returns ends its thread with a fault.
+#[must_use]
+pub fn thread_registers(
+    index: u64,
+    body: extern "C" fn(),
+    buffer_vaddr: u64,
+    stack_top: u64,
+) -> sel4_sys::UserContext {
+    #[cfg(target_os = "none")]
+    let pc = crate::entry::root_thread_address();
+    #[cfg(not(target_os = "none"))]
+    let pc = 0;
+    sel4_sys::UserContext {
+        pc,
+        sp: stack_top,
+        x0: index,
+        x1: body as usize as u64,
+        x2: buffer_vaddr,
+        ..sel4_sys::UserContext::default()
+    }
+}
+
 /// Ends the root task, which nobody hears of.
 pub fn stop() -> ! {
     crate::arch::fault()
