@@ -77,7 +77,16 @@ pub fn describe(path: &Path, board: Option<&str>, scale: Scale) -> Result<Descri
     }
 }
 
-/// Builds everything a description needs and packs it, in the arm64 `Image` form.
+/// An image, and what explains what it says.
+#[derive(Debug)]
+pub struct Built {
+    /// The image in the arm64 `Image` form.
+    pub image: Vec<u8>,
+    /// The programs in it by crate name, with their symbols and log format strings.
+    pub programs: Vec<(String, PathBuf)>,
+}
+
+/// Builds everything a description needs and packs it.
 ///
 /// # Errors
 /// When a part cannot be built or the whole is too large.
@@ -87,7 +96,8 @@ pub fn build(
     description: &Description,
     flavour: Flavour,
     mirror: Option<&str>,
-) -> Result<Vec<u8>> {
+) -> Result<Built> {
+    let mut programs = Vec::new();
     let mut inputs = guest_files(paths, cargo, description, mirror)?;
     for component in COMPONENTS {
         let file = cargo.build_one(component, Target::BareMetal)?;
@@ -96,11 +106,14 @@ pub fn build(
             kind: FileKind::Component,
             content: elf::strip(&read(&file)?).with_context(|| component.to_owned())?,
         });
+        programs.push((component.to_owned(), file));
     }
-    let root_task = read(&cargo.build_one("root-task", Target::BareMetal)?)?;
+    let root_task = cargo.build_one("root-task", Target::BareMetal)?;
+    programs.push(("root-task".to_owned(), root_task.clone()));
+    let root_task = read(&root_task)?;
     let kernel = read(&kernel(cargo, flavour)?)?;
     let boot = read(&cargo.build_one("boot", Target::BareMetal)?)?;
-    progress::step("pack the image", || {
+    let image = progress::step("pack the image", || {
         let bundle = bundle::write(&description.system, &inputs)?;
         let root_task =
             elf::append_segment(&root_task, BUNDLE_VADDR, &bundle).context("root-task")?;
@@ -113,7 +126,8 @@ pub fn build(
             largest(&inputs)
         );
         boot::pack(&boot, &elf::strip(&kernel)?, &root_task)
-    })
+    })?;
+    Ok(Built { image, programs })
 }
 
 /// Writes an image in the form asked for.

@@ -9,12 +9,14 @@ mod guests;
 mod image;
 mod paths;
 mod progress;
+mod run;
 mod setup;
 mod test;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use image::{Flavour, Format};
+use operator::{Afterwards, Show};
 use qemu_machine::Board;
 use setup::Need;
 use std::path::PathBuf;
@@ -32,6 +34,35 @@ struct Arguments {
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a system in QEMU and watch it; without arguments, the worked example and its scenario at quarter scale.
+    Run {
+        /// The system description.
+        system: Option<PathBuf>,
+        /// What is played: a scenario that comes with the tool (seeds), or a file.
+        #[arg(long, value_name = "NAME|FILE")]
+        scenario: Option<String>,
+        /// The board, instead of the one that the description names.
+        #[arg(long, value_name = "NAME")]
+        board: Option<String>,
+        /// Full size, or everything divided by four. A description is run at full size unless this is given.
+        #[arg(long, value_enum)]
+        scale: Option<ScaleArgument>,
+        /// No live table: play the scenario, write the files, and exit with 0 only if every check held.
+        #[arg(long)]
+        headless: bool,
+        /// Where the report goes (JSON).
+        #[arg(long, value_name = "FILE.json")]
+        report: Option<PathBuf>,
+        /// Where the plot goes (SVG).
+        #[arg(long, value_name = "FILE.svg")]
+        plot: Option<PathBuf>,
+        /// The kernel with debug system calls.
+        #[arg(long)]
+        debug: bool,
+        /// A Debian mirror to use instead of the machine's own.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
     /// Make the bootable image of a system.
     Image {
         /// The system description.
@@ -109,11 +140,7 @@ impl From<ScaleArgument> for Scale {
 }
 
 fn main() -> ExitCode {
-    if let Err(error) = ctrlc::set_handler(|| {
-        qemu_machine::stop_all();
-        // What a shell reports for a program that an interrupt ended.
-        std::process::exit(130);
-    }) {
+    if let Err(error) = ctrlc::set_handler(run::interrupted) {
         eprintln!("warning: an interrupt may leave a machine running: {error}");
     }
     match dispatch(Arguments::parse().command) {
@@ -129,6 +156,48 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     let paths = paths::Paths::find()?;
     let cargo = cargo::Cargo::new(&paths);
     match command {
+        Command::Run {
+            system,
+            scenario,
+            board,
+            scale,
+            headless,
+            report,
+            plot,
+            debug,
+            mirror,
+        } => {
+            setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
+            let show = if headless {
+                Show::Plain
+            } else {
+                run::default_show()
+            };
+            let interactive = show == Show::Live;
+            let outcome = run::Run {
+                system,
+                board,
+                scenario,
+                scale: scale.map(Into::into),
+                show,
+                afterwards: if interactive {
+                    Afterwards::StayInteractive
+                } else {
+                    Afterwards::End
+                },
+                flavour: flavour(debug),
+                report,
+                plot,
+                ..run::Run::seeds()
+            }
+            .run(&paths, &cargo, mirror.as_deref())?;
+            // Leaving the live table is how such a run ends.
+            Ok(if outcome.is_ok() || interactive {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
         Command::Image {
             system,
             board,
@@ -152,7 +221,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 _ => Format::Elf,
             });
             let board = Board::named(description.board).context("the board has vanished")?;
-            image::write(&built, format, board.load_address, &output)?;
+            image::write(&built.image, format, board.load_address, &output)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Test {

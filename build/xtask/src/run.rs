@@ -1,0 +1,176 @@
+//! `cargo xtask run`: a system in QEMU, with the operator at its line.
+
+use crate::cargo::Cargo;
+use crate::image::{self, Flavour};
+use crate::paths::{Paths, write_if_changed};
+use anyhow::{Context, Result};
+use operator::{Afterwards, Outcome, RunOptions, Scenario, Show};
+use qemu_machine::{Board, Count, Qemu};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use system::Scale;
+
+/// How long the board may take from power-on until it answers: many times what two busy cores need.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Set by the first interrupt while a run is under way: it then ends in good order, reports written.
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether a run is under way.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// What an interrupt (Ctrl-C, a termination signal) does: the first asks a run to end; the second, or one outside of a
+/// run, ends everything.
+pub fn interrupted() {
+    if RUNNING.load(Ordering::SeqCst) && !STOP.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    qemu_machine::stop_all();
+    // What a shell reports for a program that an interrupt ended.
+    std::process::exit(130);
+}
+
+/// What is run.
+#[derive(Debug)]
+pub struct Run {
+    /// The description; `None` is the worked example, at quarter scale and with its scenario.
+    pub system: Option<PathBuf>,
+    /// The board, instead of the one that the description names.
+    pub board: Option<String>,
+    /// A scenario's name or file.
+    pub scenario: Option<String>,
+    /// How large.
+    pub scale: Option<Scale>,
+    /// Who watches.
+    pub show: Show,
+    /// What follows the scenario.
+    pub afterwards: Afterwards,
+    /// How time passes.
+    pub count: Count,
+    /// Which kernel.
+    pub flavour: Flavour,
+    /// Where the report goes.
+    pub report: Option<PathBuf>,
+    /// Where the plot goes.
+    pub plot: Option<PathBuf>,
+    /// Name of the image and of the log under `out/`.
+    pub name: String,
+}
+
+impl Run {
+    /// The worked example.
+    #[must_use]
+    pub fn seeds() -> Self {
+        Self {
+            system: None,
+            board: None,
+            scenario: None,
+            scale: None,
+            show: Show::Plain,
+            afterwards: Afterwards::End,
+            count: Count::Wall,
+            flavour: Flavour::Release,
+            report: None,
+            plot: None,
+            name: "run".to_owned(),
+        }
+    }
+
+    /// Builds the image, starts the machine, and lets the operator at it.
+    ///
+    /// # Errors
+    /// When something cannot be built or started. What the checks say is in the outcome.
+    pub fn run(self, paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Outcome> {
+        let default_system = self.system.is_none();
+        let system = self
+            .system
+            .unwrap_or_else(|| paths.systems().join("seeds.toml"));
+        let scale = self.scale.unwrap_or(if default_system {
+            Scale::Quarter
+        } else {
+            Scale::Full
+        });
+        let scenario = match self.scenario.as_deref() {
+            Some(name) => Some(load_scenario(name)?),
+            None if default_system => Some(load_scenario("seeds")?),
+            None => None,
+        };
+        let description = image::describe(&system, self.board.as_deref(), scale)?;
+        let built = image::build(paths, cargo, &description, self.flavour, mirror)?;
+        let file = paths.out().join(format!("{}.img", self.name));
+        write_if_changed(&file, &built.image)?;
+        std::fs::create_dir_all(paths.logs())?;
+
+        let board = Board::named(description.board).context("the board has vanished")?;
+        let mut machine = board.machine(description.memory_mib);
+        machine.count = self.count;
+        let (mut qemu, input, output) = Qemu::start(&machine, &file)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let watcher = watch_for_interrupts(&stop);
+        let outcome = operator::run(RunOptions {
+            input: Box::new(input),
+            output: Box::new(output),
+            scenario: scenario.map(|scenario| {
+                scenario.scaled(match scale {
+                    Scale::Full => operator::Scale::Full,
+                    Scale::Quarter => operator::Scale::Quarter,
+                })
+            }),
+            show: self.show,
+            afterwards: self.afterwards,
+            report: self.report,
+            plot: self.plot,
+            transcript: Some(paths.logs().join(format!("{}.log", self.name))),
+            programs: built.programs,
+            boot_timeout: BOOT_TIMEOUT,
+            stop,
+        });
+        RUNNING.store(false, Ordering::SeqCst);
+        let _ = watcher.join();
+        let complaints = qemu.stop();
+        if !complaints.is_empty() {
+            eprint!("{complaints}");
+        }
+        outcome
+    }
+}
+
+/// Passes an interrupt on to the run while it is under way.
+fn watch_for_interrupts(stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    STOP.store(false, Ordering::SeqCst);
+    RUNNING.store(true, Ordering::SeqCst);
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        while RUNNING.load(Ordering::SeqCst) {
+            if STOP.load(Ordering::SeqCst) {
+                stop.store(true, Ordering::SeqCst);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    })
+}
+
+/// A scenario that comes with the tool, or a file.
+fn load_scenario(name: &str) -> Result<Scenario> {
+    match Scenario::builtin(name) {
+        Some(scenario) => Ok(scenario),
+        None => Scenario::load(Path::new(name)).with_context(|| {
+            format!(
+                "`{name}` is no scenario that comes with the tool ({}), so it was read as a file",
+                Scenario::BUILTIN.join(", ")
+            )
+        }),
+    }
+}
+
+/// Who watches by default: the live table where there is a terminal.
+#[must_use]
+pub fn default_show() -> Show {
+    if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() {
+        Show::Live
+    } else {
+        Show::Plain
+    }
+}
