@@ -161,7 +161,7 @@ fn what_was_taken_by_force_is_seen_at_the_next_touch() {
     };
     assert_eq!(
         machine.place(map::RAM + (2 << 21), &mut world),
-        Place::Present
+        Place::Already
     );
     world.revoked.push(piece);
     machine.memory_changed(&mut world, 5);
