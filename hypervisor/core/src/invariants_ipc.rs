@@ -94,7 +94,10 @@ pub fn check<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String> 
 }
 
 /// Links, order and groups of a wait queue; its threads.
-fn wait_queue(queue: &WaitQueue) -> Result<Vec<Ref<Tcb>>, String> {
+///
+/// # Errors
+/// What is wrong.
+pub fn wait_queue(queue: &WaitQueue) -> Result<Vec<Ref<Tcb>>, String> {
     let mut all = Vec::new();
     let mut next = queue.head.get();
     let mut before = None;
@@ -358,7 +361,10 @@ fn ready<A: Arch>(k: &Kernel<A>) -> Result<(), String> {
 }
 
 /// Order, links and ranks of the release heap.
-fn heap(root: Option<Ref<Tcb>>) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong.
+pub fn heap(root: Option<Ref<Tcb>>) -> Result<(), String> {
     let mut work: Vec<_> = root.map(|root| (root, None)).into_iter().collect();
     let mut seen = 0;
     while let Some((tcb, parent)) = work.pop() {

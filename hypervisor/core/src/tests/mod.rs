@@ -5,6 +5,7 @@ mod deletion;
 mod derivation;
 mod devices;
 mod faults;
+mod hostile;
 mod lookup;
 mod memory;
 mod messages;

@@ -83,6 +83,12 @@ impl Stage {
     #[track_caller]
     pub fn check(&self) {
         self.w.assert_consistent();
+        self.check_threads();
+    }
+
+    /// The invariants of threads, queues and budgets.
+    #[track_caller]
+    pub fn check_threads(&self) {
         let all = crate::invariants::all_slots(self.w.slot(slots::CNODE));
         if let Err(problem) = crate::invariants_ipc::check(&self.w.k, &all) {
             panic!("{problem}");
@@ -286,6 +292,11 @@ impl Stage {
     /// Time passes; the timer fires when its moment comes.
     #[track_caller]
     pub fn pass(&self, ticks: u64) {
+        self.pass_with(ticks, || self.check());
+    }
+
+    /// [`Self::pass`] with `check` after each timer interrupt.
+    pub fn pass_with(&self, ticks: u64, check: impl Fn()) {
         let end = self.time.get() + ticks;
         loop {
             let deadline = self.w.k.arch.deadline();
@@ -296,7 +307,7 @@ impl Stage {
             self.time.set(at);
             self.w.k.arch.set_now(at);
             self.w.k.handle_timer();
-            self.check();
+            check();
         }
         self.time.set(end);
         self.w.k.arch.set_now(end);
