@@ -1,0 +1,523 @@
+//! Starting the system: from the kernel's hand-over to running components.
+
+use crate::component::{
+    self, Built, CALL, CSpace, Plan, Ports, build, load_shared, make_tcb, map_stack,
+};
+use crate::cspace::{self, SCHED_CONTROL};
+use crate::device::DeviceMemory;
+use crate::guests::{self, GICV_PAGES, ServerSpaces, Servers, Template};
+use crate::kernel::{
+    Doing, Everything, Failure, Mapping, Private, Slots, Source, map, prepare_scratch, slot,
+};
+use crate::store::Store;
+use crate::supervisor::{Costs, Entry, Supervisor};
+use crate::{fault, sink};
+use cap::{
+    CNode, CapRights, Frame, IrqControl, IrqHandler, Notification, ObjectType, Space, Tcb, Trigger,
+    Untyped, VSpace,
+};
+use heapless::Vec;
+use protocol::badge::{Client, signal};
+use protocol::bundle::Header;
+use protocol::layout::{DEVICE_VADDR, IPC_BUFFERS_VADDR, STACK_STRIDE, STACKS_VADDR};
+use protocol::slots;
+use protocol::startup::{Role, Startup};
+use protocol::units::{MAX_GUESTS, PIECE_BITS};
+use root_task::board::{self, Board};
+use root_task::bundle;
+use root_task::image::{Image, PAGE};
+use root_task::manifest::{
+    self, Component, SPEAKER_PRIORITY, SUPERVISOR_PRIORITY, Service, Thread,
+};
+use root_task::size;
+use rt::root::Boot;
+use sel4_sys::{RETYPE_FAN_OUT_LIMIT, WORD_BITS, init_slot};
+use spin::Once;
+
+/// The bundle's header, for ever.
+static HEADER: Once<Header> = Once::new();
+
+/// Everything up to the supervisor's loop.
+pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
+    let (mut kernel, devices) = cspace::enlarge(boot.info)?;
+    let mut devices = DeviceMemory::new(devices);
+    let board = board::read(boot.extra).map_err(|_| {
+        Failure::Unusable(
+            "the device tree has no PL011 or no interrupt controller with virtualisation",
+        )
+    })?;
+    let (uart, gicv) = device_frames(&mut kernel, &mut devices, &board)?;
+    let root = VSpace::new(init_slot::VSPACE);
+    map(&mut kernel, uart, root, DEVICE_VADDR, Mapping::Device)?;
+    sink::use_uart();
+    prepare_scratch(&mut kernel)?;
+
+    let header = bundle::read(boot.bundle).map_err(|error| {
+        rt::say(format_args!("the bundle: {error:?}"));
+        Failure::Unusable("the image carries no usable bundle")
+    })?;
+    let header = HEADER.call_once(|| header);
+    rt::say(format_args!(
+        "system \"{}\": {} guests, pool of {} MiB; {} MiB of memory",
+        header.system.name,
+        header.system.guests.len(),
+        header.system.pool.mib(),
+        kernel.memory.left() >> 20
+    ));
+
+    let servers = make_servers(&mut kernel)?;
+    make_pool(&mut kernel, header, servers.cspaces.memory)?;
+    let faults = kernel.make(ObjectType::Endpoint, 0)?;
+    let builder = Builder {
+        bundle: boot.bundle,
+        header,
+        servers,
+        faults,
+    };
+    let timer = builder.build(&mut kernel, &manifest::TIMER, Role::Timer)?;
+    let names = header
+        .system
+        .guests
+        .iter()
+        .map(|guest| guest.name.clone())
+        .collect();
+    let console = builder.build(
+        &mut kernel,
+        &manifest::CONSOLE,
+        Role::Console { guests: names },
+    )?;
+    let total = header.system.pool;
+    let memory = builder.build(
+        &mut kernel,
+        &manifest::MEMORY_SERVER,
+        Role::MemoryServer { total },
+    )?;
+    let reserve = header.system.reserve;
+    let balancer = builder.build(
+        &mut kernel,
+        &manifest::BALANCER,
+        Role::Balancer { reserve, total },
+    )?;
+    endow_timer(&timer, &servers)?;
+    endow_console(&mut kernel, &console, &board, uart, servers.console)?;
+    endow_memory_server(&mut kernel, &memory, &servers)?;
+
+    let image = builder.image(Client::Vmm(protocol::units::GuestId(0)).program())?;
+    let shared = load_shared(&mut kernel, &image)?;
+    let before_store = kernel.memory.handed_out();
+    let store = Store::load(&mut kernel, boot.bundle, header)?;
+    let store_bytes = kernel.memory.handed_out() - before_store;
+    let template = Template {
+        image,
+        shared,
+        store,
+        gic: board.gic,
+        gicv,
+        service: service_endpoint,
+        servers,
+        faults: servers.supervisor.endpoint,
+    };
+    let before_guests = kernel.memory.handed_out();
+    let entries = make_entries(&mut kernel, header, &template)?;
+    let guest_bytes = kernel.memory.handed_out() - before_guests;
+
+    let clients = SupervisorPorts::make(&mut kernel, &servers)?;
+    start_own_threads(&mut kernel, faults, &servers)?;
+    let costs = Costs {
+        components_bytes: before_guests - store_bytes,
+        per_guest_bytes: guest_bytes / (header.system.guests.len().max(1) as u64),
+        pool: total,
+    };
+    let root_tcb = Tcb::new(init_slot::TCB);
+    root_tcb
+        .bind_notification(Notification::new(servers.supervisor.notification))
+        .doing("binding the supervisor's notification")?;
+    root_tcb
+        .set_priority(root_tcb, SUPERVISOR_PRIORITY)
+        .doing("setting the supervisor's priority")?;
+    for component in [&timer, &console, &memory, &balancer] {
+        component.resume()?;
+    }
+    Ok(Supervisor::new(
+        &header.system.guests,
+        template,
+        entries,
+        clients,
+        costs,
+    ))
+}
+
+/// The supervisor's own capabilities to receive and to call with.
+#[derive(Clone, Copy, Debug)]
+pub struct SupervisorPorts {
+    /// Its endpoint.
+    pub endpoint: u64,
+    /// Its reply object.
+    pub reply: u64,
+    /// The memory server, badged.
+    pub memory: u64,
+    /// The balancer, badged.
+    pub balancer: u64,
+    /// The timer, badged.
+    pub timer: u64,
+}
+
+impl SupervisorPorts {
+    fn make(kernel: &mut Everything, servers: &Servers) -> Result<Self, Failure> {
+        Ok(Self {
+            endpoint: servers.supervisor.endpoint,
+            reply: kernel.make(ObjectType::Reply, 0)?,
+            memory: mint_for_supervisor(kernel, servers.memory.endpoint)?,
+            balancer: mint_for_supervisor(kernel, servers.balancer.endpoint)?,
+            timer: mint_for_supervisor(kernel, servers.timer.endpoint)?,
+        })
+    }
+}
+
+fn mint_for_supervisor(kernel: &mut Everything, endpoint: u64) -> Result<u64, Failure> {
+    let minted = kernel.slots.take(1)?;
+    slot(endpoint)
+        .mint_to(slot(minted), CALL, Client::Supervisor.badge())
+        .doing("minting the supervisor's endpoint to a server")?;
+    Ok(minted)
+}
+
+/// The UART's frame and those of the virtual CPU interface, in the order of their addresses.
+fn device_frames(
+    kernel: &mut Everything,
+    devices: &mut DeviceMemory,
+    board: &Board,
+) -> Result<(Frame, Vec<Frame, GICV_PAGES>), Failure> {
+    let mut gicv = Vec::new();
+    let take_gicv = |kernel: &mut Everything,
+                     devices: &mut DeviceMemory,
+                     gicv: &mut Vec<Frame, GICV_PAGES>|
+     -> Result<(), Failure> {
+        let Some(region) = board.gicv else {
+            return Ok(());
+        };
+        let pages = region.bytes().div_ceil(PAGE).min(GICV_PAGES as u64);
+        for page in 0..pages {
+            let frame = devices.frame(kernel, region.start + page * PAGE)?;
+            gicv.push(frame).map_err(|_| Failure::NoSlot)?;
+        }
+        Ok(())
+    };
+    let gicv_first = board
+        .gicv
+        .is_some_and(|region| region.start < board.uart_paddr);
+    if gicv_first {
+        take_gicv(kernel, devices, &mut gicv)?;
+    }
+    let uart = devices.frame(kernel, board.uart_paddr)?;
+    if !gicv_first {
+        take_gicv(kernel, devices, &mut gicv)?;
+    }
+    Ok((uart, gicv))
+}
+
+fn make_servers(kernel: &mut Everything) -> Result<Servers, Failure> {
+    // The largest first.
+    let memory_space = CSpace::make(kernel, manifest::MEMORY_SERVER.radix)?;
+    let cspaces = ServerSpaces {
+        memory: memory_space,
+        console: CSpace::make(kernel, manifest::CONSOLE.radix)?,
+        timer: CSpace::make(kernel, manifest::TIMER.radix)?,
+        balancer: CSpace::make(kernel, manifest::BALANCER.radix)?,
+    };
+    Ok(Servers {
+        console: Ports::make(kernel)?,
+        memory: Ports::make(kernel)?,
+        balancer: Ports::make(kernel)?,
+        timer: Ports::make(kernel)?,
+        supervisor: Ports::make(kernel)?,
+        cspaces,
+    })
+}
+
+fn service_endpoint(servers: &Servers, service: Service) -> u64 {
+    match service {
+        Service::Console => servers.console.endpoint,
+        Service::Memory => servers.memory.endpoint,
+        Service::Balancer => servers.balancer.endpoint,
+        Service::Supervisor => servers.supervisor.endpoint,
+        Service::Timer => servers.timer.endpoint,
+    }
+}
+
+/// The ledger CNodes, and the pieces in the one for dirty pieces: slot = piece.
+fn make_pool(kernel: &mut Everything, header: &Header, memory: CSpace) -> Result<(), Failure> {
+    let total = u64::from(header.system.pool.0);
+    let radix = slots::memory::ledger_radix(header.system.pool);
+    let dirty = kernel.make(ObjectType::CapTable, radix)?;
+    let mut piece = 0;
+    while piece < total {
+        let Some(grant) = kernel.memory.take_pieces(total - piece) else {
+            rt::say(format_args!(
+                "the pool wants {total} pieces of 2 MiB, the board's memory has {piece}"
+            ));
+            return Err(Failure::Unusable(
+                "the pool is larger than the board's memory",
+            ));
+        };
+        let end = piece + grant.count;
+        while piece < end {
+            let count = (end - piece).min(RETYPE_FAN_OUT_LIMIT);
+            Untyped::new(grant.untyped)
+                .retype(
+                    ObjectType::Untyped,
+                    PIECE_BITS,
+                    CNode::new(dirty),
+                    piece,
+                    count,
+                )
+                .doing("making the pool's pieces")?;
+            piece += count;
+        }
+    }
+    memory.copy(dirty, slots::memory::DIRTY, CapRights::ALL)?;
+    let owners = header.system.guests.len() as u64;
+    let owners = (0..owners).map(|guest| slots::memory::OWNERS + guest);
+    for index in [slots::memory::POOL, slots::memory::FRAMES]
+        .into_iter()
+        .chain(owners)
+    {
+        let ledger = kernel.make(ObjectType::CapTable, radix)?;
+        memory.copy(ledger, index, CapRights::ALL)?;
+    }
+    Ok(())
+}
+
+struct Builder {
+    bundle: &'static [u8],
+    header: &'static Header,
+    servers: Servers,
+    faults: u64,
+}
+
+impl Builder {
+    fn image(&self, program: &str) -> Result<Image<'static>, Failure> {
+        let file = bundle::component(self.bundle, self.header, program).ok_or_else(|| {
+            rt::say(format_args!("the bundle has no component \"{program}\""));
+            Failure::Unusable("a component is missing")
+        })?;
+        Image::parse(file).map_err(|error| {
+            rt::say(format_args!("component \"{program}\": {error:?}"));
+            Failure::Unusable("a component's file is not usable")
+        })
+    }
+
+    fn build(
+        &self,
+        kernel: &mut Everything,
+        component: &Component,
+        role: Role,
+    ) -> Result<Built, Failure> {
+        let client = component.client;
+        let image = self.image(client.program())?;
+        let shared = load_shared(kernel, &image)?;
+        let servers = &self.servers;
+        let (ports, cspace) = match client {
+            Client::Console => (servers.console, servers.cspaces.console),
+            Client::MemoryServer => (servers.memory, servers.cspaces.memory),
+            Client::Timer => (servers.timer, servers.cspaces.timer),
+            Client::Balancer => (servers.balancer, servers.cspaces.balancer),
+            Client::Vmm(_) | Client::Supervisor | Client::Cleaner => {
+                return Err(Failure::Unusable("no component that always runs"));
+            }
+        };
+        let name = client
+            .program()
+            .try_into()
+            .map_err(|_| Failure::Unusable("a component's name is too long"))?;
+        let startup = Startup {
+            name,
+            log_id: client.log_id(),
+            role,
+        };
+        build(
+            kernel,
+            &Plan {
+                component,
+                client,
+                cspace,
+                image: &image,
+                shared,
+                startup: &startup,
+                ports,
+                service: &|service| service_endpoint(servers, service),
+                faults: self.faults,
+            },
+        )
+    }
+}
+
+fn thread(built: &Built, index: usize) -> Result<component::Made, Failure> {
+    built
+        .threads
+        .get(index)
+        .copied()
+        .ok_or(Failure::Unusable("a component lacks a thread"))
+}
+
+fn endow_timer(timer: &Built, servers: &Servers) -> Result<(), Failure> {
+    let alarm = thread(timer, 1)?;
+    let cspace = timer.cspace;
+    cspace.copy(SCHED_CONTROL, slots::timer::SCHED_CONTROL, CapRights::ALL)?;
+    cspace.copy(alarm.tcb.cptr(), slots::timer::ALARM_TCB, CapRights::ALL)?;
+    cspace.copy(alarm.context.cptr(), slots::timer::ALARM_SC, CapRights::ALL)?;
+    let signals = [servers.balancer, servers.console, servers.supervisor];
+    for (index, ports) in (slots::timer::CLIENT_SIGNALS..).zip(signals) {
+        let badge = signal::ALARM | signal::IS_SIGNAL;
+        cspace.mint(ports.notification, index, CapRights::WRITE, badge)?;
+    }
+    Ok(())
+}
+
+fn endow_console(
+    kernel: &mut Everything,
+    console: &Built,
+    board: &Board,
+    uart: Frame,
+    ports: Ports,
+) -> Result<(), Failure> {
+    let copy = kernel.slots.take(1)?;
+    slot(uart.cptr())
+        .copy_to(slot(copy), CapRights::READ_WRITE)
+        .doing("copying the UART's frame")?;
+    let frame = Frame::new(copy);
+    map(kernel, frame, console.vspace, DEVICE_VADDR, Mapping::Device)?;
+    let handler = kernel.slots.take(1)?;
+    IrqControl::new(init_slot::IRQ_CONTROL)
+        .get(board.uart_irq, Trigger::Level, slot(handler))
+        .doing("taking the UART's interrupt")?;
+    let badged = kernel.slots.take(1)?;
+    slot(ports.notification)
+        .mint_to(
+            slot(badged),
+            CapRights::WRITE,
+            signal::IRQ | signal::IS_SIGNAL,
+        )
+        .doing("minting the UART's notification")?;
+    IrqHandler::new(handler)
+        .set_notification(Notification::new(badged))
+        .doing("routing the UART's interrupt")?;
+    console
+        .cspace
+        .copy(handler, slots::console::IRQ, CapRights::ALL)
+}
+
+fn endow_memory_server(
+    kernel: &mut Everything,
+    memory: &Built,
+    servers: &Servers,
+) -> Result<(), Failure> {
+    let (main, cleaner) = (thread(memory, 0)?, thread(memory, 1)?);
+    let cspace = memory.cspace;
+    cspace.copy(
+        cleaner.tcb.cptr(),
+        slots::memory::CLEANER_TCB,
+        CapRights::ALL,
+    )?;
+    cspace.copy(main.tcb.cptr(), slots::memory::AUTHORITY, CapRights::ALL)?;
+    let reply = kernel.make(ObjectType::Reply, 0)?;
+    cspace.copy(reply, slots::memory::CLEANER_REPLY, CapRights::ALL)?;
+    let endpoint = servers.memory.endpoint;
+    let badge = Client::Cleaner.badge();
+    cspace.mint(endpoint, slots::memory::CLEANER_ENDPOINT, CALL, badge)?;
+    cspace.mint(
+        servers.balancer.notification,
+        slots::memory::BALANCER_SIGNAL,
+        CapRights::WRITE,
+        signal::MEMORY | signal::IS_SIGNAL,
+    )
+}
+
+fn make_entries(
+    kernel: &mut Everything,
+    header: &Header,
+    template: &Template<'_>,
+) -> Result<Vec<Entry, MAX_GUESTS>, Failure> {
+    let data_pages = guests::writable_pages(&template.image);
+    let span = guests::span(&template.image);
+    let mut entries = Vec::new();
+    for guest in &header.system.guests {
+        let bounds = &guest.settings.bounds;
+        let size = size::guest(bounds, header.system.pool, data_pages, span);
+        let untyped = kernel.make(ObjectType::Untyped, size.untyped_bits)?;
+        let count = size::guest_slots(&size, template.shared.count, template.store.frames());
+        let first = kernel.slots.take(count)?;
+        let private = Private {
+            untyped,
+            slots: Slots::new(first, first + count),
+        };
+        entries
+            .push(Entry::new(private, size))
+            .map_err(|_| Failure::NoSlot)?;
+    }
+    Ok(entries)
+}
+
+const SPEAKER: Thread = Thread {
+    name: "speaker",
+    priority: SPEAKER_PRIORITY,
+    mcp: 0,
+    budget_us: 10_000,
+    period_us: 10_000,
+    stack_pages: 8,
+};
+
+const WATCHER: Thread = Thread {
+    name: "watcher",
+    priority: SUPERVISOR_PRIORITY + 1,
+    mcp: 0,
+    budget_us: 10_000,
+    period_us: 10_000,
+    stack_pages: 8,
+};
+
+/// The speaker and the watcher (see [`sink`] and [`fault`]).
+fn start_own_threads(
+    kernel: &mut Everything,
+    faults: u64,
+    servers: &Servers,
+) -> Result<(), Failure> {
+    let notification = kernel.make(ObjectType::Notification, 0)?;
+    let console = mint_for_supervisor(kernel, servers.console.endpoint)?;
+    sink::use_console(console, notification);
+    let reply = kernel.make(ObjectType::Reply, 0)?;
+    fault::set_watcher(faults, reply);
+    start_own_thread(kernel, 1, &WATCHER, fault::watch)?;
+    start_own_thread(kernel, 2, &SPEAKER, sink::speak)
+}
+
+fn start_own_thread(
+    kernel: &mut Everything,
+    index: u64,
+    thread: &Thread,
+    body: extern "C" fn(),
+) -> Result<(), Failure> {
+    let vspace = VSpace::new(init_slot::VSPACE);
+    let buffer_vaddr = IPC_BUFFERS_VADDR + index * PAGE;
+    let stack_top = STACKS_VADDR + (index + 1) * STACK_STRIDE;
+    let buffer = Frame::new(kernel.make(ObjectType::SmallPage, 0)?);
+    map(kernel, buffer, vspace, buffer_vaddr, Mapping::Write)?;
+    map_stack(kernel, vspace, stack_top, thread.stack_pages)?;
+    let made = make_tcb(kernel, thread, None)?;
+    let space = Space {
+        cspace: CNode::new(init_slot::CNODE),
+        cspace_data: 0,
+        vspace,
+    };
+    made.tcb
+        .configure(&space, buffer_vaddr, buffer)
+        .doing("configuring a thread of the root task")?;
+    made.tcb
+        .write_registers(
+            cap::After::Resume,
+            &rt::root::thread_registers(index, body, buffer_vaddr, stack_top),
+        )
+        .doing("starting a thread of the root task")
+}
+
+const _: () = assert!(WORD_BITS == 64);
