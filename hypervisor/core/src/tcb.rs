@@ -120,7 +120,7 @@ fn read_registers<A: Arch>(k: &Kernel<A>, inv: &Invocation, tcb: Ref<Tcb>) -> Re
     inv.need_words(2)?;
     let flags = inv.word(k, 0);
     let count = inv.word(k, 1);
-    if count < 1 || count > registers::WORDS {
+    if !(1..=registers::WORDS).contains(&count) {
         return Err(Error::Range {
             min: 1,
             max: registers::WORDS,
