@@ -6,8 +6,8 @@ use protocol::units::Pieces;
 /// Whether a guest waits for a clean piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// It does not.
-    No,
+    /// It does not. Numbered from 1, as [`Standing`] is, so that "no guest" is all zeros.
+    No = 1,
     /// It was refused with `NotReady`; a signal is due.
     ForClean,
 }
@@ -16,7 +16,7 @@ pub(crate) enum Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// Admitted.
-    Admitted,
+    Admitted = 1,
     /// Found by recovery: it holds pieces, and its bounds are not known until it is admitted again.
     Orphan,
 }
