@@ -7,6 +7,7 @@
 pub mod apt;
 pub mod cpio;
 pub mod deb;
+mod mirror;
 pub mod modules;
 
 use crate::cargo::{Cargo, Target};
@@ -71,6 +72,46 @@ pub fn linux(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Linux
     })
 }
 
+/// Where packages come from.
+enum Repository {
+    /// The machine's apt, with a state of its own.
+    Apt(apt::Apt),
+    /// A mirror, where there is no apt.
+    Mirror(mirror::Mirror),
+}
+
+const ARCHITECTURE: &str = "arm64";
+
+impl Repository {
+    fn open(dir: &Path, suite: &str, mirror: Option<&str>) -> Result<Self> {
+        if crate::setup::has_program("apt-get") {
+            let purpose = apt::Purpose::Files {
+                architecture: ARCHITECTURE,
+            };
+            let apt = apt::Apt::open(&dir.join("apt"), &[suite], purpose, mirror)?;
+            return Ok(Self::Apt(apt));
+        }
+        let url = mirror
+            .context("there is no apt here: give a Debian mirror, as in --mirror URL (the address that has dists/ below it)")?;
+        let mirror = mirror::Mirror::open(&dir.join("mirror"), url, suite, ARCHITECTURE)?;
+        Ok(Self::Mirror(mirror))
+    }
+
+    fn show(&self, package: &str) -> Result<apt::Package> {
+        match self {
+            Self::Apt(apt) => apt.show(package),
+            Self::Mirror(mirror) => mirror.show(package),
+        }
+    }
+
+    fn download(&self, package: &apt::Package, dir: &Path) -> Result<PathBuf> {
+        match self {
+            Self::Apt(apt) => apt.download(package, dir),
+            Self::Mirror(mirror) => mirror.download(package, dir),
+        }
+    }
+}
+
 /// Fetches the packages and takes out what is needed.
 fn fetch(
     paths: &Paths,
@@ -79,18 +120,11 @@ fn fetch(
     parts: &Path,
     mirror: Option<&str>,
 ) -> Result<()> {
-    let apt = progress::step(&format!("package lists of Debian {}", recipe.suite), || {
-        let purpose = apt::Purpose::Files {
-            architecture: "arm64",
-        };
-        apt::Apt::open(
-            &paths.guests().join("apt"),
-            &[&recipe.suite],
-            purpose,
-            mirror,
-        )
+    let what = format!("package lists of Debian {}", recipe.suite);
+    let repository = progress::step(&what, || {
+        Repository::open(&paths.guests(), &recipe.suite, mirror)
     })?;
-    let meta = apt.show(&recipe.kernel)?;
+    let meta = repository.show(&recipe.kernel)?;
     let name = meta
         .depends
         .iter()
@@ -98,8 +132,8 @@ fn fetch(
         .with_context(|| format!("{} depends on no kernel image", recipe.kernel))?;
     let packages = dir.join("packages");
     std::fs::create_dir_all(&packages)?;
-    let kernel = apt.download(&apt.show(name)?, &packages)?;
-    let busybox = apt.download(&apt.show(&recipe.busybox)?, &packages)?;
+    let kernel = repository.download(&repository.show(name)?, &packages)?;
+    let busybox = repository.download(&repository.show(&recipe.busybox)?, &packages)?;
 
     progress::step("unpack the Linux guest", || {
         let wanted: Vec<String> = recipe.modules.clone();
