@@ -276,7 +276,7 @@ impl Gic {
         match self {
             Self::Absent => {}
             Self::V2(gic) => gic.write_hcr(hcr),
-            Self::V3(_) => crate::regs::guest::ich_hcr_el2::write(hcr),
+            Self::V3(_) => crate::regs::write_ich_hcr_el2(hcr),
         }
     }
 
@@ -286,7 +286,7 @@ impl Gic {
         match self {
             Self::Absent => {}
             Self::V2(gic) => gic.write_hcr(0),
-            Self::V3(_) => crate::regs::guest::ich_hcr_el2::write(0),
+            Self::V3(_) => crate::regs::write_ich_hcr_el2(0),
         }
     }
 

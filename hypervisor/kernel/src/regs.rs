@@ -59,8 +59,6 @@ readable! {
     pmcr_el0 = "pmcr_el0";
     /// Debug features (PMU version).
     id_aa64dfr0_el1 = "id_aa64dfr0_el1";
-    /// Memory model features (physical address size).
-    id_aa64mmfr0_el1 = "id_aa64mmfr0_el1";
     /// Cache types.
     ctr_el0 = "ctr_el0";
     /// Block size of DC ZVA.
@@ -100,8 +98,6 @@ writable! {
     write_vmpidr_el2 = "vmpidr_el2";
     /// Access to auxiliary controls from EL1.
     write_actlr_el2 = "actlr_el2";
-    /// Offset of the virtual counter.
-    write_cntvoff_el2 = "cntvoff_el2";
     /// EL0's access to performance monitors.
     write_pmuserenr_el0 = "pmuserenr_el0";
     /// Performance monitors: control.
@@ -116,6 +112,8 @@ writable! {
     write_mdscr_el1 = "mdscr_el1";
     /// EL0's read-only thread register.
     write_tpidrro_el0 = "tpidrro_el0";
+    /// GIC: control of the virtual interface.
+    write_ich_hcr_el2 = "ich_hcr_el2";
     /// GIC: system-register interface of EL2.
     write_icc_sre_el2 = "icc_sre_el2";
     /// GIC: priority mask.
@@ -167,7 +165,7 @@ pub mod guest {
         sp_el1 = "sp_el1"; elr_el1 = "elr_el1"; spsr_el1 = "spsr_el1"; csselr_el1 = "csselr_el1";
         cntv_ctl_el0 = "cntv_ctl_el0"; cntv_cval_el0 = "cntv_cval_el0"; cntvoff_el2 = "cntvoff_el2";
         cntkctl_el1 = "cntkctl_el1"; vmpidr_el2 = "vmpidr_el2";
-        ich_hcr_el2 = "ich_hcr_el2"; ich_vmcr_el2 = "ich_vmcr_el2";
+        ich_vmcr_el2 = "ich_vmcr_el2";
         ich_ap0r0_el2 = "ich_ap0r0_el2"; ich_ap0r1_el2 = "ich_ap0r1_el2"; ich_ap0r2_el2 = "ich_ap0r2_el2"; ich_ap0r3_el2 = "ich_ap0r3_el2";
         ich_ap1r0_el2 = "ich_ap1r0_el2"; ich_ap1r1_el2 = "ich_ap1r1_el2"; ich_ap1r2_el2 = "ich_ap1r2_el2"; ich_ap1r3_el2 = "ich_ap1r3_el2";
         ich_lr0_el2 = "ich_lr0_el2"; ich_lr1_el2 = "ich_lr1_el2"; ich_lr2_el2 = "ich_lr2_el2"; ich_lr3_el2 = "ich_lr3_el2";
@@ -198,13 +196,6 @@ pub fn dsb_ishst() {
     unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
 }
 
-/// Accesses before are complete for all cores.
-#[inline(always)]
-pub fn dsb_ish() {
-    // SAFETY: a barrier.
-    unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
-}
-
 /// Waits for an interrupt, masked or not.
 #[inline(always)]
 pub fn wfi() {
@@ -225,21 +216,6 @@ pub fn translate(address: u64) -> Option<u64> {
 pub fn translate_stage1(address: u64) {
     // SAFETY: writes PAR_EL1 only, which the caller saves for the guest.
     unsafe { asm!("at s1e1r, {0}", "isb", in(reg) address, options(nostack, preserves_flags)) };
-}
-
-/// Invalidates all translations of the kernel.
-#[inline(always)]
-pub fn tlbi_alle2() {
-    // SAFETY: invalidation never makes a translation valid.
-    unsafe {
-        asm!(
-            "dsb ishst",
-            "tlbi alle2",
-            "dsb ish",
-            "isb",
-            options(nostack, preserves_flags)
-        )
-    };
 }
 
 /// Invalidates everything of EL1 and EL0, all VMIDs.
@@ -324,14 +300,6 @@ pub unsafe fn write_vbar_el2(vectors: u64) {
 pub unsafe fn write_sctlr_el2(value: u64) {
     // SAFETY: the caller's promise.
     unsafe { asm!("msr sctlr_el2, {0}", "isb", in(reg) value, options(nostack, preserves_flags)) };
-}
-
-/// EL2's system control.
-pub fn sctlr_el2() -> u64 {
-    let value: u64;
-    // SAFETY: reading changes nothing.
-    unsafe { asm!("mrs {0}, sctlr_el2", out(reg) value, options(nomem, nostack, preserves_flags)) };
-    value
 }
 
 /// A secure monitor call (SMCCC 1.1 and later: x8 and up are preserved).

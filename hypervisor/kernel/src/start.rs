@@ -65,7 +65,11 @@ const fn describe_failure(failure: &Failure) -> &'static str {
     match failure {
         Failure::Tables => "memory is too scattered for its translation tables",
         Failure::TreeAddress => "the loader gave no device tree (x4, x5)",
-        Failure::Tree(_) => "the device tree is damaged",
+        Failure::Tree(FdtError::Magic(_)) => "there is no device tree where the loader says (x4)",
+        Failure::Tree(FdtError::Version(_)) => {
+            "the device tree needs a newer reader than version 17"
+        }
+        Failure::Tree(FdtError::Length(_) | FdtError::Block) => "the device tree is damaged",
         Failure::Machine(DescribeError::NoMemory) => "the device tree has no memory",
         Failure::Machine(DescribeError::TooManyRegions) => {
             "the device tree has too many pieces of memory"

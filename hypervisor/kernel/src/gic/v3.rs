@@ -100,7 +100,7 @@ impl GicV3 {
         regs::write_icc_bpr1_el1(0);
         regs::write_icc_ctlr_el1(0);
         regs::write_icc_igrpen1_el1(1);
-        guest::ich_hcr_el2::write(0);
+        regs::write_ich_hcr_el2(0);
         regs::isb();
         let features = regs::ich_vtr_el2();
         let list_registers = (features & 0x1f).wrapping_add(1).min(16);
