@@ -3,7 +3,8 @@
 use crate::guest::{Guest, ReclaimStep};
 use crate::observe::Shortage;
 use crate::plan::{Entry, plan};
-use crate::settings::{change, check, refuse};
+use crate::refusal::Refusal;
+use crate::settings::{change, check};
 use crate::share::{Parts, fill};
 use crate::why::{Reason, Why};
 use protocol::balancer::{
@@ -87,11 +88,6 @@ pub struct Balancer {
     rounds: u32,
 }
 
-/// The answer to a request about a guest that is not here.
-fn unknown<T>(guest: GuestId) -> Result<T, Line> {
-    refuse(format_args!("guest {} is not running", guest.0))
-}
-
 impl Balancer {
     /// A policy without guests that keeps `reserve` out of all targets.
     #[must_use]
@@ -115,16 +111,28 @@ impl Balancer {
     ///
     /// # Errors
     /// The settings are not allowed; the reason, for the operator.
-    pub fn started(&mut self, now_ms: u64, guest: GuestId, settings: Settings) -> Result<(), Line> {
+    pub fn started(
+        &mut self,
+        now_ms: u64,
+        guest: GuestId,
+        settings: Settings,
+    ) -> Result<(), Refusal> {
         check(&settings)?;
         let Some(slot) = self.guests.get_mut(usize::from(guest.0)) else {
-            return refuse(format_args!(
-                "guest {}: there are {MAX_GUESTS} at most",
-                guest.0
-            ));
+            return Err(Refusal::NoSuchGuest(guest));
         };
         *slot = Some(Guest::new(now_ms, settings));
+        // From here on its startup is a claim in the memory server's accounts.
+        if let Some(room) = self.rooms.get_mut(usize::from(guest.0)) {
+            *room = None;
+        }
         Ok(())
+    }
+
+    /// Whether a guest started and has not ended.
+    #[must_use]
+    pub fn knows(&self, guest: GuestId) -> bool {
+        self.guest(guest).is_some()
     }
 
     /// A guest ended.
@@ -138,13 +146,18 @@ impl Balancer {
     ///
     /// # Errors
     /// It is not running.
-    pub fn paused(&mut self, now_ms: u64, guest: GuestId, state: PauseState) -> Result<(), Line> {
+    pub fn paused(
+        &mut self,
+        now_ms: u64,
+        guest: GuestId,
+        state: PauseState,
+    ) -> Result<(), Refusal> {
         match self.guest_mut(guest) {
             Some(guest) => {
                 guest.set_pause(now_ms, state);
                 Ok(())
             }
-            None => unknown(guest),
+            None => Err(Refusal::NotRunning(guest)),
         }
     }
 
@@ -152,10 +165,10 @@ impl Balancer {
     ///
     /// # Errors
     /// It is not running, or the change is not allowed.
-    pub fn changed(&self, guest: GuestId, what: Change) -> Result<Settings, Line> {
+    pub fn changed(&self, guest: GuestId, what: Change) -> Result<Settings, Refusal> {
         match self.guest(guest) {
             Some(guest) => change(&guest.settings, what),
-            None => unknown(guest),
+            None => Err(Refusal::NotRunning(guest)),
         }
     }
 
@@ -163,7 +176,7 @@ impl Balancer {
     ///
     /// # Errors
     /// As [`Balancer::changed`]; nothing has changed.
-    pub fn set(&mut self, guest: GuestId, what: Change) -> Result<(), Line> {
+    pub fn set(&mut self, guest: GuestId, what: Change) -> Result<(), Refusal> {
         let settings = self.changed(guest, what)?;
         if let Some(guest) = self.guest_mut(guest) {
             guest.settings = settings;
@@ -171,17 +184,21 @@ impl Balancer {
         Ok(())
     }
 
+    /// What the description keeps out of all targets, before the pool's size is known here.
+    pub(crate) const fn set_reserve_at_start(&mut self, reserve: Pieces) {
+        self.reserve = reserve;
+    }
+
     /// Changes what is kept out of all targets.
     ///
     /// # Errors
     /// It is more than there is.
-    pub fn set_reserve(&mut self, reserve: Pieces) -> Result<(), Line> {
+    pub fn set_reserve(&mut self, reserve: Pieces) -> Result<(), Refusal> {
         if reserve > self.host.total {
-            return refuse(format_args!(
-                "reserve {} MiB: there are {} MiB",
-                reserve.mib(),
-                self.host.total.mib()
-            ));
+            return Err(Refusal::Reserve {
+                asked: reserve,
+                total: self.host.total,
+            });
         }
         self.reserve = reserve;
         Ok(())
@@ -196,9 +213,9 @@ impl Balancer {
         now_ms: u64,
         guest: GuestId,
         report: &Report,
-    ) -> Result<(u32, Urgent), Line> {
+    ) -> Result<(u32, Urgent), Refusal> {
         let Some(guest) = self.guest_mut(guest) else {
-            return unknown(guest);
+            return Err(Refusal::NotRunning(guest));
         };
         let (shortage, next_ms) = guest.take_report(now_ms, report);
         let urgent = match (shortage, report.urgent) {

@@ -29,8 +29,12 @@ mod floor;
 mod guest;
 mod observe;
 mod plan;
+mod refusal;
+mod service;
 mod settings;
 mod share;
 mod why;
 
 pub use balancer::{Action, Actions, Balancer, Snapshot, Urgent};
+pub use refusal::Refusal;
+pub use service::{MemoryServer, Service};

@@ -1,19 +1,15 @@
 //! Settings: what is allowed, and how one is changed while a guest runs.
 
-use core::fmt::Write;
+use crate::refusal::Refusal;
 use protocol::balancer::{Change, Settings};
-use protocol::units::Line;
 
 /// Least and most buffer, in percent.
-const BUFFER: core::ops::RangeInclusive<u8> = 5..=95;
+pub(crate) const BUFFER: core::ops::RangeInclusive<u8> = 5..=95;
 /// Least and most weight.
-const WEIGHT: core::ops::RangeInclusive<u16> = 1..=10_000;
+pub(crate) const WEIGHT: core::ops::RangeInclusive<u16> = 1..=10_000;
 
 /// Settings with one change made, when the result is allowed.
-///
-/// # Errors
-/// The reason, for the operator, with the value that would be right.
-pub(crate) fn change(settings: &Settings, change: Change) -> Result<Settings, Line> {
+pub(crate) fn change(settings: &Settings, change: Change) -> Result<Settings, Refusal> {
     let mut new = *settings;
     match change {
         Change::Mode(mode) => new.mode = mode,
@@ -29,55 +25,27 @@ pub(crate) fn change(settings: &Settings, change: Change) -> Result<Settings, Li
 }
 
 /// Checks settings from outside.
-///
-/// # Errors
-/// As [`change`].
-pub(crate) fn check(settings: &Settings) -> Result<(), Line> {
+pub(crate) fn check(settings: &Settings) -> Result<(), Refusal> {
     let bounds = settings.bounds;
     if bounds.minimum.0 == 0 || bounds.minimum > bounds.startup {
-        return refuse(format_args!(
-            "minimum {} MiB: must be 2 MiB to startup, {} MiB",
-            bounds.minimum.mib(),
-            bounds.startup.mib()
-        ));
+        return Err(Refusal::Minimum {
+            asked: bounds.minimum,
+            startup: bounds.startup,
+        });
     }
     if bounds.maximum < bounds.startup {
-        return refuse(format_args!(
-            "maximum {} MiB: must be at least startup, {} MiB",
-            bounds.maximum.mib(),
-            bounds.startup.mib()
-        ));
+        return Err(Refusal::Maximum {
+            asked: bounds.maximum,
+            startup: bounds.startup,
+        });
     }
     if !BUFFER.contains(&settings.buffer_percent) {
-        return refuse(format_args!(
-            "buffer {} %: must be {} to {} %",
-            settings.buffer_percent,
-            BUFFER.start(),
-            BUFFER.end()
-        ));
+        return Err(Refusal::Buffer(settings.buffer_percent));
     }
     if !WEIGHT.contains(&settings.weight) {
-        return refuse(format_args!(
-            "weight {}: must be {} to {}",
-            settings.weight,
-            WEIGHT.start(),
-            WEIGHT.end()
-        ));
+        return Err(Refusal::Weight(settings.weight));
     }
     Ok(())
-}
-
-/// A refusal in words.
-pub(crate) fn refuse<T>(reason: core::fmt::Arguments<'_>) -> Result<T, Line> {
-    Err(line(reason))
-}
-
-/// Text cut to a line.
-pub(crate) fn line(text: core::fmt::Arguments<'_>) -> Line {
-    let mut line = Line::new();
-    // A line that is too long keeps its beginning.
-    let _ = line.write_fmt(text);
-    line
 }
 
 #[cfg(test)]
@@ -102,17 +70,17 @@ mod tests {
             deadline_ms: 2000,
         };
         let cases = [
-            (Change::Minimum(Pieces(129)), "256"),
-            (Change::Minimum(Pieces(0)), "2 MiB"),
-            (Change::Maximum(Pieces(127)), "256"),
-            (Change::Startup(Pieces(63)), "126"),
+            (Change::Minimum(Pieces(129)), "2 to 256 MiB"),
+            (Change::Minimum(Pieces(0)), "2 to 256 MiB"),
+            (Change::Maximum(Pieces(127)), "256 MiB"),
+            (Change::Startup(Pieces(63)), "2 to 126 MiB"),
             (Change::Buffer(4), "5 to 95"),
             (Change::Buffer(96), "5 to 95"),
             (Change::Weight(0), "1 to 10000"),
             (Change::Weight(10_001), "1 to 10000"),
         ];
         for (bad, right) in cases {
-            let reason = change(&settings, bad).unwrap_err();
+            let reason = change(&settings, bad).unwrap_err().to_string();
             assert!(reason.contains(right), "{bad:?}: {reason}");
         }
         let changed = change(&settings, Change::Minimum(Pieces(128))).unwrap();

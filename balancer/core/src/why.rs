@@ -1,6 +1,6 @@
 //! Why a target is what it is: the numbers are kept, the sentence is made when somebody asks.
 
-use crate::settings::line;
+use crate::refusal::line;
 use protocol::balancer::{Flag, Mode};
 use protocol::units::{Line, Pieces};
 
