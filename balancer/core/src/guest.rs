@@ -212,6 +212,7 @@ impl Guest {
             return Entry {
                 standing: Standing::Shares,
                 held: held.0,
+                claim: startup,
                 demand: startup,
                 want: startup,
                 floor: startup.min(held.max(minimum).0),
@@ -234,6 +235,7 @@ impl Guest {
         Entry {
             standing: Standing::Shares,
             held: held.0,
+            claim: self.claim(self.account.target).0,
             demand: demand.clamp(floor, want).0,
             want: want.0,
             floor: floor.0,

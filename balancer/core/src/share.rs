@@ -147,7 +147,8 @@ mod tests {
             let mut parts = parts;
             parts[3].want = parts[2].want;
             parts[3].floor = parts[2].floor;
-            parts[3].weight = (parts[2].weight * 2).min(10_000);
+            parts[2].weight = parts[2].weight.clamp(1, 5000);
+            parts[3].weight = parts[2].weight * 2;
             let (shares, _) = fill(capacity, &parts);
             prop_assert!(shares[3] >= shares[2]);
         }
