@@ -194,7 +194,7 @@ impl Host {
         settings: Settings,
         idle_mib: u64,
         patience_ms: u64,
-    ) -> Result<usize, Reply> {
+    ) -> Result<usize, Box<Reply>> {
         let id = GuestId(self.guests.len() as u8);
         let bounds = settings.bounds;
         let until = self.now_ms + patience_ms;
@@ -202,7 +202,7 @@ impl Host {
             match self.ask(Client::Supervisor, Request::MakeRoom { guest: id, bounds }) {
                 Reply::Room => break,
                 Reply::Wait { .. } if self.now_ms < until => self.run(50),
-                other => return Err(other),
+                other => return Err(Box::new(other)),
             }
         }
         let admit = memory::Request::Admit { guest: id, bounds };
