@@ -1,6 +1,7 @@
 //! The front door: image, run, test, bench, doctor.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod boot;
 mod bundle;
 mod cargo;
@@ -102,6 +103,15 @@ enum Command {
         /// Only those on this machine, or only those in QEMU.
         #[arg(long, value_enum)]
         target: Option<test::Where>,
+        /// A Debian mirror to use instead of the machine's own.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+    /// Measure what things cost, beside seL4 and the peers.
+    Bench {
+        /// Where the figures go as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
         /// A Debian mirror to use instead of the machine's own.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
@@ -247,6 +257,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             } else {
                 ExitCode::FAILURE
             })
+        }
+        Command::Bench { json, mirror } => {
+            setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
+            bench::run(&paths, &cargo, json.as_deref(), mirror.as_deref())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { mirror } => Ok(if setup::doctor(&paths, mirror.as_deref())? {
             ExitCode::SUCCESS

@@ -7,9 +7,11 @@ use crate::image::{self, Flavour};
 use crate::paths::Paths;
 use crate::{guests, progress};
 use anyhow::{Context, Result, bail};
-use operator::{Board, Logs, PortId, Transcript};
+use operator::board::{Board, PortId};
+use operator::logs::Logs;
+use operator::transcript::Transcript;
 use protocol::console::Port;
-use protocol::management::{Answer, HostBody};
+use protocol::management::{Answer, Event, HostBody};
 use protocol::units::GuestId;
 use qemu_machine::{Count, Ending, ExceptionLevels, Machine, Qemu, run_to_verdict};
 use std::time::{Duration, Instant};
@@ -18,7 +20,9 @@ use system::Scale;
 /// The kernel's command line on the bare machine: the guest's, but for the console.
 const BARE_COMMAND_LINE: &str = "console=ttyAMA0 quiet cma=0 rdinit=/init";
 /// RAM of the bare machine; the guest of `bench.toml` has the same.
-const MEMORY_MIB: u64 = 512;
+const MEMORY_MIB: u64 = 256;
+/// What the VMM says before the guest runs.
+const START_LINE: &str = "its first instruction at ";
 /// What /init says first.
 const INIT_LINE: &str = "init: /init began at ";
 
@@ -27,7 +31,9 @@ const INIT_LINE: &str = "init: /init began at ";
 /// # Errors
 /// When one of the two does not reach /init.
 pub fn rows(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Row>> {
-    let bare = progress::step("boot Linux on the bare machine", || bare(paths, cargo, mirror))?;
+    let bare = progress::step("boot Linux on the bare machine", || {
+        bare(paths, cargo, mirror)
+    })?;
     let mut rows = guest(paths, cargo, mirror)?;
     let ours = rows.first().map_or(f64::NAN, |row| row.value);
     rows.insert(0, Row::new("linux_boot_bare_machine", bare, "instructions"));
@@ -43,18 +49,35 @@ fn instructions(text: &str) -> Option<f64> {
     Some(ticks * 1e9 / hz)
 }
 
+/// Instructions from a moment in ticks to that of `N ticks of F Hz`.
+fn between(start_ticks: f64, text: &str) -> Option<f64> {
+    let hz: f64 = text.split_whitespace().nth(3)?.parse().ok()?;
+    Some(instructions(text)? - start_ticks * 1e9 / hz)
+}
+
 fn bare(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<f64> {
     let linux = guests::linux(paths, cargo, mirror)?;
     let machine = Machine {
         count: Count::Instructions,
         exception_levels: ExceptionLevels::WithoutEl2,
-        extra: ["-initrd".into(), linux.initrd.into(), "-append".into(), BARE_COMMAND_LINE.into()].into(),
+        extra: [
+            "-initrd".into(),
+            linux.initrd.into(),
+            "-append".into(),
+            BARE_COMMAND_LINE.into(),
+        ]
+        .into(),
         ..Machine::virt(MEMORY_MIB)
     };
     let log = paths.logs().join("bench-bare-linux.log");
-    let transcript = run_to_verdict(&machine, &linux.kernel, LIMIT, &log, |line| line.contains(INIT_LINE))?;
+    let transcript = run_to_verdict(&machine, &linux.kernel, LIMIT, &log, |line| {
+        line.contains(INIT_LINE)
+    })?;
     let Ending::Verdict(line) = transcript.ending else {
-        bail!("Linux did not reach /init on the bare machine; its output is in {}", log.display());
+        bail!(
+            "Linux did not reach /init on the bare machine; its output is in {}",
+            log.display()
+        );
     };
     line.split(INIT_LINE)
         .nth(1)
@@ -67,32 +90,68 @@ fn guest(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Row>>
     let description = image::describe(&paths.systems().join("bench.toml"), None, Scale::Full)?;
     let built = image::build(paths, cargo, &description, Flavour::Release, mirror)?;
     let file = paths.out().join("bench-linux.img");
-    crate::paths::write_if_changed(&file, &built)?;
+    crate::paths::write_if_changed(&file, &built.image)?;
     let log = paths.logs().join("bench-guest-linux.log");
     progress::step("boot Linux as a guest", || {
-        let machine = Machine { count: Count::Instructions, ..Machine::virt(description.memory_mib) };
+        let machine = Machine {
+            count: Count::Instructions,
+            ..Machine::virt(description.memory_mib)
+        };
         let (_qemu, reader, writer) = Qemu::start(&machine, &file)?;
         let transcript = Transcript::new(Some(Box::new(std::fs::File::create(&log)?)));
-        let mut board = Board::new(Box::new(reader), Box::new(writer), Logs::default(), transcript);
+        let mut board = Board::new(
+            Box::new(reader),
+            Box::new(writer),
+            Logs::default(),
+            transcript,
+        );
         let console = PortId::new(GuestId(0), Port::Console);
         let until = Instant::now() + LIMIT;
         let mut said = String::new();
+        let mut start_ticks = None;
         let boot = loop {
             board.pump(Duration::from_millis(100));
+            while let Some(event) = board.next_event() {
+                if let Event::Say { text, .. } = event
+                    && let Some(rest) = text.strip_prefix(START_LINE)
+                {
+                    start_ticks = rest
+                        .split(' ')
+                        .next()
+                        .and_then(|ticks| ticks.parse::<f64>().ok());
+                }
+            }
             said.push_str(&String::from_utf8_lossy(&board.take_output(console)));
             if let Some(rest) = said.split(INIT_LINE).nth(1)
                 && let Some((line, _)) = rest.split_once('\n')
             {
-                break instructions(line).with_context(|| format!("/init said {line:?}"))?;
+                let start = start_ticks.context("the VMM did not say when the guest started")?;
+                break between(start, line).with_context(|| format!("/init said {line:?}"))?;
             }
             if board.is_closed() || Instant::now() >= until {
-                bail!("Linux did not reach /init as a guest; the log is {}", log.display());
+                bail!(
+                    "Linux did not reach /init as a guest; the log is {}",
+                    log.display()
+                );
             }
         };
         let mut rows = vec![Row::new("linux_boot_guest", boot, "instructions")];
-        if let Ok(Answer::Costs { components_bytes, per_guest_bytes, .. }) = board.request(HostBody::Costs) {
-            rows.push(Row::new("components_memory_bytes", components_bytes as f64, "bytes"));
-            rows.push(Row::new("per_guest_memory_bytes", per_guest_bytes as f64, "bytes"));
+        if let Ok(Answer::Costs {
+            components_bytes,
+            per_guest_bytes,
+            ..
+        }) = board.request(HostBody::Costs)
+        {
+            rows.push(Row::new(
+                "components_memory_bytes",
+                components_bytes as f64,
+                "bytes",
+            ));
+            rows.push(Row::new(
+                "per_guest_memory_bytes",
+                per_guest_bytes as f64,
+                "bytes",
+            ));
         }
         Ok(rows)
     })
@@ -104,7 +163,14 @@ mod tests {
 
     #[test]
     fn ticks_become_instructions() {
-        assert_eq!(instructions("52045298 ticks of 62500000 Hz"), Some(832_724_768.0));
+        assert_eq!(
+            instructions("52045298 ticks of 62500000 Hz"),
+            Some(832_724_768.0)
+        );
         assert_eq!(instructions("soon"), None);
+        assert_eq!(
+            between(1000.0, "3000 ticks of 62500000 Hz\r"),
+            Some(32_000.0)
+        );
     }
 }

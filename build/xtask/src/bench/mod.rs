@@ -45,18 +45,32 @@ fn kernel_rows(paths: &Paths, cargo: &Cargo) -> Result<Vec<Row>> {
         let packed = boot::pack(&boot_stage, &kernel, &elf::strip(&root_task)?)?;
         let file = paths.out().join("bench-kernel.img");
         crate::paths::write_if_changed(&file, &packed)?;
-        let machine = Machine { count: Count::Instructions, ..Machine::virt(1024) };
+        let machine = Machine {
+            count: Count::Instructions,
+            ..Machine::virt(1024)
+        };
         let log = paths.logs().join("bench-kernel.log");
         let transcript = run_to_verdict(&machine, &file, LIMIT, &log, |line| line == "bench end")?;
         if !matches!(transcript.ending, Ending::Verdict(_)) {
-            bail!("the measuring root task did not end; its output is in {}", log.display());
+            bail!(
+                "the measuring root task did not end; its output is in {}",
+                log.display()
+            );
         }
-        Ok(transcript.lines.iter().filter_map(|line| Row::from_line(line)).collect())
+        Ok(transcript
+            .lines
+            .iter()
+            .filter_map(|line| Row::from_line(line))
+            .collect())
     })
 }
 
 /// What the kernel occupies.
 fn sizes(cargo: &Cargo) -> Result<Vec<Row>> {
     let kernel = std::fs::read(image::kernel(cargo, Flavour::Release)?)?;
-    Ok(vec![Row::new("kernel_memory_bytes", elf::span_bytes(&kernel)? as f64, "bytes")])
+    Ok(vec![Row::new(
+        "kernel_memory_bytes",
+        elf::span_bytes(&kernel)? as f64,
+        "bytes",
+    )])
 }

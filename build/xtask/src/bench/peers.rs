@@ -40,9 +40,19 @@ const RECORDED: &[(&str, f64, &str)] = &[
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{:<34} {:>14} {:<18} {:>14} {:<14} {:>6}", "", "ours", "unit", "recorded", "", "ratio");
+    let _ = writeln!(
+        out,
+        "{:<34} {:>14} {:<18} {:>14} {:<14} {:>6}",
+        "", "ours", "unit", "recorded", "", "ratio"
+    );
     for row in rows {
-        let _ = write!(out, "{:<34} {:>14} {:<18}", row.name, figure(row.value), row.unit);
+        let _ = write!(
+            out,
+            "{:<34} {:>14} {:<18}",
+            row.name,
+            figure(row.value),
+            row.unit
+        );
         match RECORDED.iter().find(|(name, ..)| *name == row.name) {
             Some((_, recorded, whose)) => {
                 let ratio = row.value / recorded;
@@ -76,10 +86,18 @@ mod tests {
 
     #[test]
     fn a_row_stands_beside_its_peer() {
-        let text = table(&[Row::new("clean_2mib", 115_787.1, "instructions"), Row::new("other", 1.5, "ratio")]);
+        let text = table(&[
+            Row::new("clean_2mib", 115_787.1, "instructions"),
+            Row::new("other", 1.5, "ratio"),
+        ]);
         assert!(text.contains("115,787"), "{text}");
         assert!(text.contains("1,157,871 seL4"), "{text}");
-        assert!(text.lines().nth(1).is_some_and(|line| line.ends_with("0.10")), "{text}");
+        assert!(
+            text.lines()
+                .nth(1)
+                .is_some_and(|line| line.ends_with("0.10")),
+            "{text}"
+        );
         assert!(text.contains("1.50"), "{text}");
     }
 }

@@ -17,7 +17,11 @@ impl Row {
     /// A row.
     #[must_use]
     pub fn new(name: &str, value: f64, unit: &str) -> Self {
-        Self { name: name.to_owned(), value, unit: unit.to_owned() }
+        Self {
+            name: name.to_owned(),
+            value,
+            unit: unit.to_owned(),
+        }
     }
 
     /// From a measuring program's line: `bench NAME VALUE UNIT`.
@@ -39,7 +43,12 @@ mod tests {
             Row::from_line("bench map_4kib 748 instructions"),
             Some(Row::new("map_4kib", 748.0, "instructions"))
         );
-        for line in ["bench end", "bench map x instructions", "map_4kib 748 instructions", "bench a 1 b c"] {
+        for line in [
+            "bench end",
+            "bench map x instructions",
+            "map_4kib 748 instructions",
+            "bench a 1 b c",
+        ] {
             assert_eq!(Row::from_line(line), None, "{line}");
         }
     }
