@@ -18,6 +18,8 @@ mod guests;
 #[cfg(target_os = "none")]
 mod ipc;
 #[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod threads;
@@ -58,6 +60,7 @@ mod suite {
             crate::memory::TESTS,
             crate::ipc::TESTS,
             crate::threads::TESTS,
+            crate::machine::TESTS,
             crate::guests::TESTS,
         ];
         let (mut passed, mut failed) = (0, 0);
