@@ -118,12 +118,11 @@ pub fn load(vmm: &Vmm, machine: &mut Machine, outside: &mut Outside) -> Result<(
         Ok(bytes)
     };
     // The header is inside the packed file: unpack to the bottom of memory, then move up by its text offset.
-    let kernel_bytes = room(vmm.kernel.bytes.saturating_add(PIECE_BYTES))? - PIECE_BYTES;
-    machine
-        .table
-        .open_range(ipa::RAM, kernel_bytes + PIECE_BYTES, outside)?;
+    let kernel_bytes = room(vmm.kernel.bytes)?;
+    let staged_bytes = (kernel_bytes + PIECE_BYTES).min(ram_bytes);
+    machine.table.open_range(ipa::RAM, staged_bytes, outside)?;
     let out = staging
-        .bytes(ipa::RAM, kernel_bytes + PIECE_BYTES)
+        .bytes(ipa::RAM, staged_bytes)
         .ok_or(StartError::Twice)?;
     unpack(&vmm.kernel, out)?;
     let header = image::parse_header(out)?;

@@ -1,6 +1,17 @@
-//! A small guest with its own balloon driver, for fast tests.
+//! The unikernel's program: devices, the command loop, the balloon.
 #![cfg_attr(target_os = "none", no_std, no_main)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)]
+mod machine;
+#[cfg(target_os = "none")]
+mod program;
+#[cfg(target_os = "none")]
+mod queue;
+
+#[cfg(target_os = "none")]
+use program::{begin, exception};
 
 #[cfg(not(target_os = "none"))]
 fn main() {}
@@ -8,5 +19,5 @@ fn main() {}
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
+    machine::end(machine::SYSTEM_OFF)
 }
