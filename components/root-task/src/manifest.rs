@@ -133,11 +133,22 @@ const fn ticker(priority: u64, period_us: u64) -> Thread {
     }
 }
 
+/// The timer's alarm thread yields for ever: its context must have a period in which it does not run. The timer sets
+/// another one with the first alarm.
+const ALARM: Thread = Thread {
+    name: "alarm",
+    priority: 241,
+    mcp: 0,
+    budget_us: 200,
+    period_us: 1_000_000,
+    stack_pages: 4,
+};
+
 /// The timer: main and alarm thread.
 pub const TIMER: Component = Component {
     client: Client::Timer,
     radix: slots::timer::RADIX,
-    threads: &[server(240), helper("alarm", 241)],
+    threads: &[server(240), ALARM],
     calls: &[Service::Console],
     own: Own::Nothing,
 };
@@ -160,20 +171,20 @@ pub const BALANCER: Component = Component {
     own: Own::Nothing,
 };
 
-/// The serial / management server: main and ticker.
+/// The serial / management server.
 pub const CONSOLE: Component = Component {
     client: Client::Console,
     radix: slots::console::RADIX,
-    threads: &[server(180), ticker(181, 50_000)],
+    threads: &[server(180)],
     calls: &[Service::Memory, Service::Balancer, Service::Supervisor],
     own: Own::Nothing,
 };
 
-/// A VMM: event loop, window faults, ticker.
+/// A VMM: event loop and window faults.
 pub const VMM: Component = Component {
     client: Client::Vmm(protocol::units::GuestId(0)),
     radix: slots::vmm::RADIX,
-    threads: &[server(150), helper("faults", 151), ticker(152, 10_000)],
+    threads: &[server(150), helper("faults", 151)],
     calls: &Service::ALL,
     own: Own::CNodeAndVSpace,
 };

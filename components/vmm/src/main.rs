@@ -22,21 +22,11 @@ mod start;
 
 use protocol::startup::{Role, Startup};
 
-rt::component!(run, faults::serve, rest);
+rt::component!(run, faults::serve);
 
 fn run(startup: Startup) {
     match startup.role {
         Role::Vmm(vmm) => guest::run(&vmm),
         _ => rt::fail("this component is a VMM"),
-    }
-}
-
-/// The third thread has nothing to do: alarms come from the timer.
-fn rest(_: Startup) {
-    loop {
-        cap::yield_now();
-        if cfg!(not(target_os = "none")) {
-            return;
-        }
     }
 }
