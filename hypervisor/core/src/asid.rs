@@ -262,11 +262,7 @@ impl<A: Arch> Kernel<A> {
     pub fn activate_vspace(&self, cap: Cap) {
         let state = &self.asids;
         let active = state.active_root.get();
-        if let CapView::VSpace {
-            addr,
-            asid: Some(asid),
-        } = cap.view()
-        {
+        if let Some((addr, asid)) = cap.as_assigned_vspace() {
             if addr == active {
                 return;
             }

@@ -108,6 +108,34 @@ pub enum MemoryKind {
     Device = 1,
 }
 
+/// What is in a CNode capability.
+#[derive(Clone, Copy, Debug)]
+pub struct CNodeParts {
+    /// Its first slot.
+    pub slots: Ref<Slot>,
+    /// log2 of its slots.
+    pub radix: u64,
+    /// Guard value.
+    pub guard: u64,
+    /// Guard length in bits.
+    pub guard_bits: u64,
+}
+
+/// What is in a frame capability.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameParts {
+    /// Kernel address (never dereferenced when a device).
+    pub addr: u64,
+    /// Size.
+    pub size: FrameSize,
+    /// RAM or device.
+    pub kind: MemoryKind,
+    /// READ, WRITE.
+    pub rights: Rights,
+    /// Where it is mapped by this capability.
+    pub mapping: Option<Mapping>,
+}
+
 /// A capability, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CapView {
@@ -361,6 +389,113 @@ impl Cap {
         self.word
     }
 
+    /// A CNode capability, taken apart. Look-ups go through this: [`Self::view`] has to tell all kinds apart.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_cnode(self) -> Option<CNodeParts> {
+        if self.packed >> 59 != K_CNODE {
+            return None;
+        }
+        Some(CNodeParts {
+            slots: self.object()?,
+            radix: (self.packed >> 44) & 63,
+            guard: self.word,
+            guard_bits: (self.packed >> 50) & 63,
+        })
+    }
+
+    /// The rights of an endpoint, notification or reply capability.
+    #[inline(always)]
+    const fn ipc_rights(self) -> Rights {
+        Rights(((self.packed >> 44) & 15) as u8)
+    }
+
+    /// An endpoint and the rights to it; its badge is [`Self::word`].
+    #[inline(always)]
+    #[must_use]
+    pub fn as_endpoint(self) -> Option<(Ref<Endpoint>, Rights)> {
+        if self.packed >> 59 != K_ENDPOINT {
+            return None;
+        }
+        Some((self.object()?, self.ipc_rights()))
+    }
+
+    /// A notification and the rights to it; its badge is [`Self::word`].
+    #[inline(always)]
+    #[must_use]
+    pub fn as_notification(self) -> Option<(Ref<Notification>, Rights)> {
+        if self.packed >> 59 != K_NOTIFICATION {
+            return None;
+        }
+        Some((self.object()?, self.ipc_rights()))
+    }
+
+    /// A reply object and the rights to it.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_reply(self) -> Option<(Ref<Reply>, Rights)> {
+        if self.packed >> 59 != K_REPLY {
+            return None;
+        }
+        Some((self.object()?, self.ipc_rights()))
+    }
+
+    /// A frame capability, taken apart.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_frame(self) -> Option<FrameParts> {
+        if self.packed >> 59 != K_FRAME {
+            return None;
+        }
+        let detail = self.packed >> 44;
+        Some(FrameParts {
+            addr: (self.packed & ADDR_MASK) << 4,
+            size: match detail & 3 {
+                0 => FrameSize::Small,
+                1 => FrameSize::Large,
+                _ => FrameSize::Huge,
+            },
+            kind: if (detail >> 2) & 1 == 1 {
+                MemoryKind::Device
+            } else {
+                MemoryKind::Ram
+            },
+            rights: Rights::from_word((detail >> 3) & 3),
+            mapping: self.mapping(),
+        })
+    }
+
+    /// Root (kernel address) and ASID of an address space capability that has one.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_assigned_vspace(self) -> Option<(u64, u16)> {
+        if self.packed >> 59 != K_VSPACE || self.word & MAPPED == 0 {
+            return None;
+        }
+        Some(((self.packed & ADDR_MASK) << 4, self.word as u16))
+    }
+
+    /// A zombie: its container's first slot, the radix, and the deletion's word.
+    #[inline(always)]
+    #[must_use]
+    pub fn as_zombie(self) -> Option<(Ref<Slot>, u32, u64)> {
+        if self.packed >> 59 != K_ZOMBIE {
+            return None;
+        }
+        Some((self.object()?, ((self.packed >> 44) & 63) as u32, self.word))
+    }
+
+    #[inline(always)]
+    fn mapping(self) -> Option<Mapping> {
+        if self.word & MAPPED == 0 {
+            return None;
+        }
+        Some(Mapping {
+            asid: self.word as u16,
+            vaddr: (self.word >> 20) << 12,
+        })
+    }
+
     /// Whether both stand for the same object (or the same authority). Untyped memory is the same when it begins at
     /// the same address.
     #[inline]
@@ -598,14 +733,7 @@ impl Cap {
         let kind = self.packed >> 59;
         let detail = (self.packed >> 44) & 0x7fff;
         let addr = (self.packed & ADDR_MASK) << 4;
-        let mapping = if self.word & MAPPED != 0 {
-            Some(Mapping {
-                asid: self.word as u16,
-                vaddr: (self.word >> 20) << 12,
-            })
-        } else {
-            None
-        };
+        let mapping = self.mapping();
         let memory = |bit: u32| {
             if (detail >> bit) & 1 == 1 {
                 MemoryKind::Device

@@ -1,7 +1,7 @@
 //! CNodes: capability addresses, and the operations on slots (seL4 manual, sections 3.1 and 3.3; `interfaces/object-api.xml`).
 
 use crate::arch::Arch;
-use crate::cap::{Cap, CapView, Kind, Rights};
+use crate::cap::{CNodeParts, Cap, CapView, Kind, Rights};
 use crate::cdt;
 use crate::delete;
 use crate::endpoint;
@@ -49,23 +49,18 @@ const fn low_bits(count: u64) -> u64 {
 /// Why it leads nowhere.
 #[inline]
 pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFailure> {
-    let mut node = root;
     let mut bits_left = depth;
-    if node.kind() != Kind::CNODE {
+    let Some(mut node) = root.as_cnode() else {
         return Err(LookupFailure::InvalidRoot);
-    }
+    };
     // Each round uses at least one bit: a CNode has at least two slots. So there are at most 64 of them.
     loop {
-        let CapView::CNode {
+        let CNodeParts {
             slots,
             radix,
             guard,
             guard_bits,
-        } = node.view()
-        else {
-            return Err(LookupFailure::InvalidRoot);
-        };
-        let (radix, guard_bits) = (u64::from(radix), u64::from(guard_bits));
+        } = node;
         if guard_bits > bits_left
             || (address >> ((bits_left.wrapping_sub(guard_bits)) & 63)) & low_bits(guard_bits)
                 != guard
@@ -89,9 +84,9 @@ pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFa
         if bits_left == 0 {
             return Ok(Resolved { slot, bits_left });
         }
-        node = slot.cap.get();
-        if node.kind() != Kind::CNODE {
-            return Ok(Resolved { slot, bits_left });
+        match slot.cap.get().as_cnode() {
+            Some(next) => node = next,
+            None => return Ok(Resolved { slot, bits_left }),
         }
     }
 }
@@ -99,9 +94,11 @@ pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFa
 /// Slot `index` of the CNode that `cap` stands for, if there is one.
 #[must_use]
 pub fn slot_at(cap: Cap, index: u64) -> Option<Ref<Slot>> {
-    match cap.view() {
-        CapView::CNode { slots, radix, .. } if index >> radix == 0 => Some(slot::nth(slots, index)),
-        _ => None,
+    let CNodeParts { slots, radix, .. } = cap.as_cnode()?;
+    if index >> radix == 0 {
+        Some(slot::nth(slots, index))
+    } else {
+        None
     }
 }
 
@@ -182,21 +179,19 @@ pub fn with_badge(cap: Cap, badge: u64, purpose: BadgeUse) -> Option<Cap> {
                 None
             }
         }
-        Kind::CNODE => match cap.view() {
-            CapView::CNode { slots, radix, .. } => {
-                let guard_bits = (badge & 63) as u32;
-                if guard_bits.wrapping_add(radix) > ADDRESS_BITS as u32 {
-                    return None;
-                }
-                Some(Cap::from_view(CapView::CNode {
-                    slots,
-                    radix,
-                    guard: (badge >> 6) & low_bits(u64::from(guard_bits)),
-                    guard_bits,
-                }))
+        Kind::CNODE => {
+            let CNodeParts { slots, radix, .. } = cap.as_cnode()?;
+            let guard_bits = badge & 63;
+            if guard_bits.wrapping_add(radix) > ADDRESS_BITS {
+                return None;
             }
-            _ => None,
-        },
+            Some(Cap::from_view(CapView::CNode {
+                slots,
+                radix: radix as u32,
+                guard: (badge >> 6) & low_bits(guard_bits),
+                guard_bits: guard_bits as u32,
+            }))
+        }
         _ => Some(cap),
     }
 }

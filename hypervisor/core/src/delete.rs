@@ -76,20 +76,14 @@ pub fn revoke<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Progress {
 #[inline]
 fn finish<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Fate {
     let cap = slot.cap.get();
-    if cap.kind() == Kind::FRAME {
-        if let CapView::Frame {
-            addr,
-            size,
-            mapping: Some(mapping),
-            ..
-        } = cap.view()
-        {
+    if let Some(frame) = cap.as_frame() {
+        if let Some(mapping) = frame.mapping {
             paging::unmap_frame(
                 k,
                 mapping.asid,
                 mapping.vaddr,
-                addr.wrapping_sub(A::PHYS_OFFSET),
-                size.bits(),
+                frame.addr.wrapping_sub(A::PHYS_OFFSET),
+                frame.size.bits(),
             );
         }
         if let Some(place) = slot::tcb_place(slot)
@@ -201,14 +195,12 @@ struct Zombie {
 impl Zombie {
     #[inline]
     fn in_slot(slot: Ref<Slot>) -> Option<Self> {
-        match slot.cap.get().view() {
-            CapView::Zombie { slots, radix, word } => Some(Self {
-                slots,
-                radix,
-                remaining: word,
-            }),
-            _ => None,
-        }
+        let (slots, radix, remaining) = slot.cap.get().as_zombie()?;
+        Some(Self {
+            slots,
+            radix,
+            remaining,
+        })
     }
 
     /// The highest slot that is not known to be empty.

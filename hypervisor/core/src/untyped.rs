@@ -9,7 +9,7 @@
 //! - The memory of device untypeds is never touched.
 
 use crate::arch::{Arch, ZERO_CHUNK_BYTES};
-use crate::cap::{Cap, CapView, Kind, MemoryKind};
+use crate::cap::{CNodeParts, Cap, CapView, Kind, MemoryKind};
 use crate::cdt;
 use crate::cnode;
 use crate::create::{self, Fresh};
@@ -142,7 +142,7 @@ fn decode_request<A: Arch>(
             .cap
             .get()
     };
-    let CapView::CNode { slots, radix, .. } = node.view() else {
+    let Some(CNodeParts { slots, radix, .. }) = node.as_cnode() else {
         return Err(Error::FailedLookup {
             source: LookupSide::Destination,
             failure: LookupFailure::MissingCapability { bits_left: depth },

@@ -5,7 +5,7 @@
 //! it is still the frame's own. The same holds for page tables and the table above them.
 
 use crate::arch::{Arch, CacheOp, ZERO_CHUNK_BYTES};
-use crate::cap::{Cap, CapView, FrameSize, Mapping, MemoryKind, Rights};
+use crate::cap::{Cap, CapView, FrameParts, Mapping, MemoryKind, Rights};
 use crate::cdt;
 use crate::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
 use crate::invocation::Invocation;
@@ -55,11 +55,7 @@ fn missing(bits_left: u32) -> Error {
 /// The address space of capability argument `argument`.
 #[inline]
 fn space<A: Arch>(k: &Kernel<A>, cap: Cap, argument: u64) -> Result<Space, Error> {
-    let CapView::VSpace {
-        addr,
-        asid: Some(asid),
-    } = cap.view()
-    else {
+    let Some((addr, asid)) = cap.as_assigned_vspace() else {
         return Err(Error::InvalidCapability(argument));
     };
     match k.asids.root(asid) {
@@ -77,21 +73,9 @@ pub fn activate<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
     k.activate_vspace(vspace.cap.get());
 }
 
-/// A frame capability, taken apart.
-#[derive(Clone, Copy)]
-struct Frame {
-    addr: u64,
-    size: FrameSize,
-    kind: MemoryKind,
-    rights: Rights,
-    mapping: Option<Mapping>,
-}
-
-impl Frame {
-    #[inline]
-    const fn paddr<A: Arch>(self) -> u64 {
-        self.addr.wrapping_sub(A::PHYS_OFFSET)
-    }
+#[inline(always)]
+const fn paddr<A: Arch>(addr: u64) -> u64 {
+    addr.wrapping_sub(A::PHYS_OFFSET)
 }
 
 /// An invocation of a frame.
@@ -99,40 +83,26 @@ impl Frame {
 /// # Errors
 /// Those that the interface documents for each method.
 pub fn decode_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
-    let CapView::Frame {
-        addr,
-        size,
-        kind,
-        rights,
-        mapping,
-    } = inv.cap.view()
-    else {
+    let Some(frame) = inv.cap.as_frame() else {
         return Err(Error::InvalidCapability(0));
-    };
-    let frame = Frame {
-        addr,
-        size,
-        kind,
-        rights,
-        mapping,
     };
     match inv.label {
         PAGE_MAP => map_frame(k, inv, frame),
         PAGE_UNMAP => {
-            if let Some(mapping) = mapping {
+            if let Some(mapping) = frame.mapping {
                 paging::unmap_frame(
                     k,
                     mapping.asid,
                     mapping.vaddr,
-                    frame.paddr::<A>(),
-                    size.bits(),
+                    paddr::<A>(frame.addr),
+                    frame.size.bits(),
                 );
                 inv.slot.cap.set(inv.cap.without_mapping());
             }
             Ok(Progress::Done)
         }
         PAGE_GET_ADDRESS => {
-            inv.answer(k, &[frame.paddr::<A>()]);
+            inv.answer(k, &[paddr::<A>(frame.addr)]);
             Ok(Progress::Done)
         }
         PAGE_CLEAN => frame_cache(k, inv, frame, CacheOp::CleanToPoC),
@@ -145,7 +115,7 @@ pub fn decode_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
 
 /// Map: words vaddr, rights, attributes, capability vspace.
 #[inline]
-fn map_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: Frame) -> Outcome {
+fn map_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: FrameParts) -> Outcome {
     inv.need_words(3)?;
     let vspace = inv.extra(0)?;
     let vaddr = inv.word(k, 0);
@@ -175,7 +145,7 @@ fn map_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: Frame) -> Outcome 
     }
     let asked = Rights::from_word(inv.word(k, 1));
     let entry = Entry::leaf(
-        frame.paddr::<A>(),
+        paddr::<A>(frame.addr),
         shift,
         frame.kind,
         frame.rights.and(asked),
@@ -193,7 +163,12 @@ fn map_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: Frame) -> Outcome 
 }
 
 /// Cache maintenance of a mapped frame: words start offset, end offset.
-fn frame_cache<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: Frame, op: CacheOp) -> Outcome {
+fn frame_cache<A: Arch>(
+    k: &Kernel<A>,
+    inv: &Invocation,
+    frame: FrameParts,
+    op: CacheOp,
+) -> Outcome {
     inv.need_words(2)?;
     let Some(mapping) = frame.mapping else {
         return Err(Error::IllegalOperation);
