@@ -324,23 +324,24 @@ impl Balancer {
                 why.reason = Reason::Unresponsive;
             } else {
                 let goal = step(*entry, guest.claim(current), goal);
-                let short = guest.is_short() && goal > current;
-                if goal < current && worth(current, goal) {
+                let target = guest.target_for(now_ms, goal);
+                let short = guest.is_short() && target > current;
+                if target < current && worth(current, target) {
                     let before = guest.claim(current);
-                    push(&mut actions, id, goal);
-                    guest.note_target(now_ms, goal);
-                    budget = budget.plus(before.minus(guest.claim(goal)));
-                    why.target = goal;
-                } else if goal > current && (short || worth(current, goal)) {
-                    let need = goal.minus(guest.claim(current));
+                    push(&mut actions, id, target);
+                    guest.note_target(now_ms, target);
+                    budget = budget.plus(before.minus(guest.claim(target)));
+                    why.target = target;
+                } else if target > current && (short || worth(current, target)) {
+                    let need = target.minus(guest.claim(current));
                     if let Some(part) = needs.get_mut(index) {
                         part.want = need.0;
                         part.weight = entry.weight;
                     }
                     if need == Pieces(0) {
-                        push(&mut actions, id, goal);
-                        guest.note_target(now_ms, goal);
-                        why.target = goal;
+                        push(&mut actions, id, target);
+                        guest.note_target(now_ms, target);
+                        why.target = target;
                     }
                 }
             }

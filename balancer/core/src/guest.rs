@@ -196,8 +196,54 @@ impl Guest {
         Pieces::from_mib_ceil(with_buffer_kib.div_ceil(1024)).plus(self.stranded())
     }
 
+    /// The target that brings what it holds to `goal`. A VMM follows a target with what its guest sees, and holds what is
+    /// stranded on top: a target for shrinking leaves that out. One for growing does not, because the memory server
+    /// counts what is held against it, and a guest that deflates touches pieces that came back before those that are
+    /// stranded.
+    pub(crate) fn target_for(&self, now_ms: u64, goal: Pieces) -> Pieces {
+        let current = self.account.target;
+        let held = self.held();
+        // What is stranded is as old as the report, and what is held is not: the floor holds in any case.
+        let floor = match self.settings.mode {
+            Mode::Dynamic => self.visible_floor(now_ms),
+            Mode::Static => Pieces(0),
+        };
+        let least = goal
+            .minus(self.stranded())
+            .max(floor.min(goal))
+            .max(self.account.minimum);
+        if goal < held {
+            least.min(held)
+        } else if goal == held && current >= least && current <= goal {
+            current
+        } else {
+            goal
+        }
+    }
+
+    /// The demand that counts: the highest of the guest's window.
+    fn demand_kib(&self, now_ms: u64) -> u64 {
+        self.observer
+            .peak_kib(now_ms, usize::from(self.damping.window_s))
+    }
+
+    /// What a co-operative reclaim leaves, in visible memory.
+    fn visible_floor(&self, now_ms: u64) -> Pieces {
+        let total_kib = self
+            .report
+            .visible_kib
+            .saturating_add(self.report.ballooned_kib);
+        let minimum = self.settings.bounds.minimum.max(self.account.minimum);
+        floor(
+            minimum,
+            total_kib,
+            self.demand_kib(now_ms),
+            self.report.swap_free_kib,
+        )
+    }
+
     fn stranded(&self) -> Pieces {
-        Pieces::from_mib_ceil(self.report.stranded_kib / 1024)
+        Pieces::from_mib_ceil(self.report.stranded_kib.div_ceil(1024))
     }
 
     /// What the plan has to know. `now_ms` picks the demand: the highest of the guest's window.
@@ -219,15 +265,10 @@ impl Guest {
                 weight,
             };
         }
-        let demand_kib = self
-            .observer
-            .peak_kib(now_ms, usize::from(self.damping.window_s));
-        let total_kib = self
-            .report
-            .visible_kib
-            .saturating_add(self.report.ballooned_kib);
+        let demand_kib = self.demand_kib(now_ms);
         let demand = Pieces::from_mib_ceil(demand_kib.div_ceil(1024)).plus(self.stranded());
-        let floor = floor(minimum, total_kib, demand_kib, self.report.swap_free_kib)
+        let floor = self
+            .visible_floor(now_ms)
             .plus(self.stranded())
             .min(held)
             .clamp(minimum, maximum);
@@ -269,7 +310,7 @@ impl Guest {
     /// Follows a reclaim: starts it, extends it, ends it. `target` is what the guest shall go down to.
     pub(crate) fn follow_reclaim(&mut self, now_ms: u64, target: Pieces) -> ReclaimStep {
         let held = self.held();
-        let left = held.minus(target);
+        let left = held.minus(self.stranded()).minus(target);
         if left == Pieces(0) {
             self.reclaim = None;
             return ReclaimStep::Wait;

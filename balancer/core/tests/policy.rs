@@ -197,6 +197,33 @@ fn a_guest_that_drips_is_not_called_cooperative() {
 }
 
 #[test]
+fn what_is_stranded_is_no_refusal_and_not_lost_to_the_guest() {
+    let mut host = two();
+    host.guests[0].wanted_mib = 1000;
+    host.settle(4000, 30_000);
+    host.guests[0].wanted_mib = 300;
+    host.guests[0].manner = Manner::Strands(4);
+    host.run(4000);
+    host.guests[1].wanted_mib = 1100;
+    host.run(20_000);
+    let row = host.row(0);
+    assert_eq!(row.status, Status::Ok, "{}", host.why(0));
+    assert!(row.stranded_mib > 0, "{} MiB", row.stranded_mib);
+    assert!(host.assigned_mib(1) >= 1370, "{}", host.why(1));
+    // It grows again, through what is stranded as well.
+    host.guests[1].wanted_mib = 100;
+    host.run(4000);
+    host.guests[0].wanted_mib = 1200;
+    host.run(6000);
+    assert_eq!(host.guests[0].stranded, 0);
+    assert!(
+        u64::from(host.row(0).visible_mib) >= 1490,
+        "{}",
+        host.why(0)
+    );
+}
+
+#[test]
 fn starting_reclaims_first_and_is_refused_with_the_arithmetic() {
     let mut host = two();
     host.guests[0].wanted_mib = 600;
@@ -378,6 +405,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (1u32..40).prop_map(Manner::Follows),
         1 => Just(Manner::Refuses),
         1 => (1u64..50).prop_map(Manner::Drips),
+        2 => (2usize..20).prop_map(Manner::Strands),
     ];
     prop_oneof![
         6 => (guest.clone(), 0u64..1500).prop_map(|(g, mib)| Event::Wants(g, mib)),

@@ -100,6 +100,8 @@ pub enum Manner {
     Refuses,
     /// It gives one piece back in so many ticks.
     Drips(u64),
+    /// As `Follows(16)`, but one page in so many pieces that it gives up is in use and keeps its piece from coming back.
+    Strands(usize),
 }
 
 /// A guest and its VMM.
@@ -116,6 +118,8 @@ pub struct Guest {
     pub short_ms: u64,
     /// Whether its balloon driver reports.
     pub reports: Driver,
+    /// Pieces that it gave up and that cannot come back yet.
+    pub stranded: usize,
     reported_used_mib: u64,
     last_target: Pieces,
 }
@@ -132,9 +136,14 @@ impl Guest {
         self.held.len() as u64 * 2
     }
 
+    /// What its operating system believes it has.
+    fn visible(&self) -> usize {
+        self.held.len() - self.stranded
+    }
+
     /// What it really uses: all it wants, as far as it has it.
     fn used_mib(&self) -> u64 {
-        self.wanted_mib.min(self.held_mib())
+        self.wanted_mib.min(self.visible() as u64 * 2)
     }
 }
 
@@ -229,6 +238,7 @@ impl Host {
             report_at_ms: self.now_ms,
             short_ms: 0,
             reports: Driver::Present,
+            stranded: 0,
             reported_used_mib: 0,
             last_target: bounds.startup,
         });
@@ -239,6 +249,7 @@ impl Host {
         let guest = &mut self.guests[index];
         let id = guest.id;
         guest.held.clear();
+        guest.stranded = 0;
         guest.reports = Driver::Absent;
         guest.manner = Manner::Refuses;
         self.service
@@ -323,6 +334,7 @@ impl Host {
             memory.ask(client, memory::Request::NextRevoked)
         {
             guest.held.retain(|held| *held != piece);
+            guest.stranded = guest.stranded.min(guest.held.len());
         }
         let memory::Reply::Account(account) = memory.ask(client, memory::Request::Mine) else {
             return;
@@ -330,11 +342,16 @@ impl Host {
         let target = account.target.0 as usize;
         let step = match guest.manner {
             Manner::Follows(pieces) => pieces as usize,
-            Manner::Refuses | Manner::Drips(_) => 16,
+            Manner::Refuses | Manner::Drips(_) | Manner::Strands(_) => 16,
         };
         for _ in 0..step {
-            if guest.held.len() >= target {
+            if guest.visible() >= target {
                 break;
+            }
+            if guest.held.len() >= target {
+                // Deflated, as far as it holds the piece.
+                guest.stranded = guest.stranded.saturating_sub(1);
+                continue;
             }
             match memory.ask(client, memory::Request::Take(Purpose::Grow)) {
                 memory::Reply::Granted { piece } => {
@@ -347,11 +364,18 @@ impl Host {
         let gives = match guest.manner {
             Manner::Follows(pieces) => pieces as usize,
             Manner::Refuses => 0,
+            Manner::Strands(_) => 16,
             Manner::Drips(ticks) => usize::from((self.now_ms / TICK_MS).is_multiple_of(ticks)),
         };
         for _ in 0..gives {
-            if guest.held.len() <= target || guest.held.len() as u64 * 2 <= guest.used_mib() + 2 {
+            if guest.visible() <= target || guest.visible() as u64 * 2 <= guest.used_mib() + 2 {
                 break;
+            }
+            if let Manner::Strands(every) = guest.manner
+                && guest.visible().is_multiple_of(every)
+            {
+                guest.stranded += 1;
+                continue;
             }
             let Some(piece) = guest.held.pop() else { break };
             let why = ReturnReason::Unplugged;
@@ -362,17 +386,18 @@ impl Host {
 
     fn report(&mut self, index: usize) {
         let guest = &mut self.guests[index];
-        let (held, used) = (guest.held_mib(), guest.used_mib());
-        if guest.wanted_mib > held {
+        let (visible, used) = (guest.visible() as u64 * 2, guest.used_mib());
+        if guest.wanted_mib > visible {
             guest.short_ms += TICK_MS;
             guest.counters.alloc_stalls = guest.counters.alloc_stalls.map(|n| n + 1);
         }
-        if self.now_ms < guest.report_at_ms || guest.reports == Driver::Absent || held == 0 {
+        if self.now_ms < guest.report_at_ms || guest.reports == Driver::Absent || visible == 0 {
             return;
         }
         let report = Report {
-            visible_kib: held * 1024,
-            available_kib: Some((held - used) * 1024),
+            visible_kib: visible * 1024,
+            stranded_kib: guest.stranded as u64 * 2048,
+            available_kib: Some((visible - used) * 1024),
             counters: guest.counters,
             urgent: Urgency::Periodic,
             ..Report::default()
