@@ -127,12 +127,8 @@ pub mod vmm {
     pub const WINDOW_FAULTS: u64 = FIRST_OWN + 4;
     /// The fault-handling thread's reply object.
     pub const FAULT_REPLY: u64 = FIRST_OWN + 5;
-    /// The 4 KiB scratch frame that the fault thread maps where a revoked frame was.
-    pub const SCRATCH_FRAME: u64 = FIRST_OWN + 6;
     /// The VMM's main TCB (the fault thread restarts it).
     pub const MAIN_TCB: u64 = FIRST_OWN + 7;
-    /// A page table for the window, so that the 4 KiB scratch frame fits where a 2 MiB frame was.
-    pub const SCRATCH_TABLE: u64 = FIRST_OWN + 8;
     /// Badge of the guest's faults on [`super::ENDPOINT`].
     pub const GUEST_FAULT_BADGE: u64 = 0x6_0000_0000;
     /// First slot for frame capabilities: piece `i` of the guest's own list is mapped for the guest by `GUEST_FRAMES + 2 i`

@@ -178,12 +178,6 @@ fn prepare_memory(
             at += GIB;
         }
     }
-    let scratch = private.make(ObjectType::SmallPage, 0)?;
-    let scratch_slot = slots::vmm::SCRATCH_FRAME;
-    vmm.cspace.copy(scratch, scratch_slot, CapRights::ALL)?;
-    let table = private.make(ObjectType::PageTable, 0)?;
-    vmm.cspace
-        .copy(table, slots::vmm::SCRATCH_TABLE, CapRights::ALL)?;
     vmm.cspace.copy(
         guest_vspace.cptr(),
         slots::vmm::GUEST_VSPACE,

@@ -81,8 +81,8 @@ pub fn guest(bounds: &Bounds, pool: Pieces, data_pages: u64, image_bytes: u64) -
     let image_tables =
         (IMAGE_VADDR + image_bytes).div_ceil(PIECE_BYTES) - IMAGE_VADDR / PIECE_BYTES;
     // Low addresses: one second-level table, third-level ones for image, startup page, IPC buffers, stacks; the store: one
-    // second-level; the guest's device region: one of each; the scratch frame's table.
-    let tables = 1 + image_tables + 3 + 1 + 2 + 1 + 2 * memory_tables;
+    // second-level; the guest's device region: one of each.
+    let tables = 1 + image_tables + 3 + 1 + 2 + 2 * memory_tables;
     let pages = data_pages + stacks + threads + 1 + 1;
     let objects = [
         (sys::SLOT_BITS + radix, 1),
