@@ -25,9 +25,9 @@ pub enum CacheOp {
     Unify,
 }
 
-/// Most bytes that one call of [`Arch::zero_and_clean`] or [`Arch::cache`] gets: 64 lines of 64 bytes take 192 instructions,
+/// Most bytes that one call of [`Arch::zero_and_clean`] or [`Arch::cache`] gets: 128 lines of 64 bytes take 384 instructions,
 /// so that with its overhead a chunk stays below the 500 of a work unit.
-pub const ZERO_CHUNK_BYTES: u64 = 4096;
+pub const ZERO_CHUNK_BYTES: u64 = 8192;
 
 /// The machine. Every method is bounded; addresses are kernel addresses (physical + [`Arch::PHYS_OFFSET`]).
 pub trait Arch {

@@ -113,6 +113,15 @@ impl AsidState {
         Some(Vmid(((entry & ENTRY_VMID) >> ENTRY_VMID_SHIFT) as u8))
     }
 
+    /// The ASIDs of all pools that exist.
+    pub fn all(&self) -> impl Iterator<Item = u16> + '_ {
+        let existing = |&(_, pool): &(u16, &Cell<Option<Ref<AsidPool>>>)| pool.get().is_some();
+        (0u16..)
+            .zip(&self.pools)
+            .filter(existing)
+            .flat_map(|(number, _)| (0..POOL_ENTRIES).map(move |index| number << POOL_BITS | index))
+    }
+
     /// Root of the address space that the hardware uses, or zero.
     #[must_use]
     pub fn active_root(&self) -> u64 {

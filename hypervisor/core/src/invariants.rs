@@ -320,7 +320,7 @@ fn asids<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String> {
             _ => None,
         })
         .collect();
-    for asid in 0..=u16::MAX {
+    for asid in k.asids.all() {
         if let Some(root) = k.asids.root(asid) {
             if roots.get(&root) != Some(&Some(asid)) {
                 return Err(format!(
