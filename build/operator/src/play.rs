@@ -312,7 +312,7 @@ impl Player<'_, '_> {
             .map(|(name, mib)| format!("{name} {mib}"))
             .collect();
         self.session.mark(format!(
-            "minute {}: {} ({})",
+            "minute {}: {} (to end with {} MiB)",
             row.minute,
             row.title,
             figures.join(", ")

@@ -46,8 +46,8 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// The step between two grid lines: 1, 2 or 5 times a power of ten (of 1024 for memory is not needed: labels are MiB),
-/// at most `lines` of them.
+/// The step between two grid lines: 1, 2 or 5 times a power of ten at most `lines`
+/// of them.
 fn grid_step(span: f64, lines: f64) -> f64 {
     let raw = (span / lines).max(1e-9);
     let power = 10f64.powf(raw.log10().floor());
@@ -231,17 +231,20 @@ fn rows(svg: &mut String, axes: &Axes, marks: &[Mark]) {
     }
     let x = WIDTH - RIGHT + 15.0;
     let mut y = TOP + 300.0;
+    let _ = writeln!(
+        svg,
+        r##"<text x="{x}" y="{y:.1}" font-weight="bold">What happened</text>"##
+    );
     for mark in marks {
-        for (number, line) in wrap(&mark.title, 34).into_iter().enumerate() {
-            let weight = if number == 0 { "bold" } else { "normal" };
+        y += 6.0;
+        for line in wrap(&mark.title, 36) {
+            y += 14.0;
             let _ = writeln!(
                 svg,
-                r##"<text x="{x}" y="{y:.1}" font-size="11" font-weight="{weight}">{}</text>"##,
+                r##"<text x="{x}" y="{y:.1}" font-size="11">{}</text>"##,
                 escape(&line)
             );
-            y += 14.0;
         }
-        y += 4.0;
     }
 }
 
