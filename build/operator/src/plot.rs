@@ -46,7 +46,7 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// The step between two grid lines: 1, 2 or 5 times a power of ten at most `lines`
+/// The step between two grid lines: 1, 2 or 5 times a power of ten, at most `lines`
 /// of them.
 fn grid_step(span: f64, lines: f64) -> f64 {
     let raw = (span / lines).max(1e-9);

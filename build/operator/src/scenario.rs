@@ -208,7 +208,7 @@ mod tests {
                 vec![896, 512, 256, 256]
             ]
         );
-        assert_eq!(quarter.rows[2].start, ["service"]);
+        assert_eq!(quarter.rows[2].start, ["Service"]);
     }
 
     #[test]
