@@ -4,6 +4,7 @@
 //! registers of [`Kernel::current`], or waits for an interrupt when there is no thread.
 
 use crate::arch::Arch;
+use crate::direct::{self, Path};
 use crate::fault::{self, Access, Fault};
 use crate::kernel::Kernel;
 use crate::mem::Ref;
@@ -17,6 +18,11 @@ impl<A: Arch> Kernel<A> {
     /// A system call of a native thread. `number` is x7; the saved pc is behind the `svc`.
     #[inline]
     pub fn handle_syscall(&self, number: u64) {
+        if let Some(current) = self.current.get()
+            && direct::system_call(self, current, number) == Path::Taken
+        {
+            return;
+        }
         syscall::dispatch(self, number);
         scheduler::schedule(self);
     }

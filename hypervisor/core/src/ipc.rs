@@ -5,7 +5,7 @@
 //! reached through the kernel's mapping of the frame whose capability the TCB holds.
 
 use crate::arch::Arch;
-use crate::cap::{Cap, CapView, Kind};
+use crate::cap::Cap;
 use crate::cdt;
 use crate::cnode::{self, ADDRESS_BITS};
 use crate::error::LookupFailure;
@@ -215,26 +215,41 @@ pub fn transfer<A: Arch>(
         return;
     }
     let tag = from[1].get();
-    to[0].set(badge);
-    let short = tag & (LENGTH_MASK | CAPS_MASK);
-    if short <= FAST_MESSAGE_REGISTERS {
-        // No capabilities, registers only.
-        to[1].set((tag >> LABEL_SHIFT << LABEL_SHIFT) | short);
-        if short > 0 {
-            to[2].set(from[2].get());
-        }
-        if short > 1 {
-            to[3].set(from[3].get());
-        }
-        if short > 2 {
-            to[4].set(from[4].get());
-        }
-        if short > 3 {
-            to[5].set(from[5].get());
-        }
+    if is_short(tag) {
+        transfer_short(sender, receiver, tag, badge);
         return;
     }
+    to[0].set(badge);
     transfer_long(k, sender, receiver, endpoint, tag, flags);
+}
+
+/// Whether a message travels in registers only and carries no capability.
+#[inline(always)]
+#[must_use]
+pub const fn is_short(tag: u64) -> bool {
+    tag & (LENGTH_MASK | CAPS_MASK) <= FAST_MESSAGE_REGISTERS
+}
+
+/// Transfers a short message.
+#[inline(always)]
+pub fn transfer_short(sender: Ref<Tcb>, receiver: Ref<Tcb>, tag: u64, badge: u64) {
+    let from = &sender.context.x;
+    let to = &receiver.context.x;
+    let length = tag & LENGTH_MASK;
+    to[0].set(badge);
+    to[1].set(tag & !(7 << UNWRAPPED_SHIFT));
+    if length != 0 {
+        to[2].set(from[2].get());
+        if length > 1 {
+            to[3].set(from[3].get());
+        }
+        if length > 2 {
+            to[4].set(from[4].get());
+        }
+        if length > 3 {
+            to[5].set(from[5].get());
+        }
+    }
 }
 
 fn transfer_long<A: Arch>(
@@ -296,13 +311,12 @@ fn transfer_caps<A: Arch>(
     for source in extra {
         let Some(source) = *source else { break };
         let cap = source.cap.get();
-        if cap.kind() == Kind::ENDPOINT
-            && let CapView::Endpoint { object, badge, .. } = cap.view()
+        if let Some((object, _)) = cap.as_endpoint()
             && Some(object) == endpoint
         {
             k.arch.write_word(
                 buffer.wrapping_add(offset::CAPS).wrapping_add(count << 3),
-                badge,
+                cap.word(),
             );
             unwrapped |= 1 << count;
         } else {

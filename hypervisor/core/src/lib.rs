@@ -25,6 +25,7 @@ pub mod create;
 #[cfg(feature = "debug")]
 pub mod debug;
 pub mod delete;
+pub mod direct;
 pub mod domain;
 pub mod endpoint;
 pub mod entry;

@@ -20,11 +20,7 @@ impl WaitQueue {
     pub fn insert(&self, tcb: Ref<Tcb>) {
         let t = &tcb.thread;
         let Some(tail) = self.tail.get() else {
-            t.wait_prev.set(None);
-            t.wait_next.set(None);
-            self.head.set(Some(tcb));
-            self.tail.set(Some(tcb));
-            lone(tcb, None, None);
+            self.insert_first(tcb);
             return;
         };
         let priority = t.priority.get();
@@ -43,6 +39,17 @@ impl WaitQueue {
             return;
         }
         self.insert_inside(tcb, priority);
+    }
+
+    /// [`Self::insert`] into an empty queue.
+    #[inline(always)]
+    pub fn insert_first(&self, tcb: Ref<Tcb>) {
+        let t = &tcb.thread;
+        t.wait_prev.set(None);
+        t.wait_next.set(None);
+        self.head.set(Some(tcb));
+        self.tail.set(Some(tcb));
+        lone(tcb, None, None);
     }
 
     /// [`Self::insert`] before the last priority's group.

@@ -51,16 +51,22 @@ pub fn push<A: Arch>(
         && callee.thread.sched_context.get().is_none()
         && let Some(sc) = c.sched_context.get()
     {
-        let older = sc.reply.get();
-        reply.caller_side.set(older);
-        if let Some(older) = older {
-            older.callee_side.set(Some(reply));
-            older.sched_context.set(None);
-        }
-        reply.sched_context.set(Some(sc));
-        sc.reply.set(Some(reply));
+        join_top(reply, sc);
         sched_context::donate(k, sc, callee);
     }
+}
+
+/// The object becomes the top of a scheduling context's stack.
+#[inline]
+pub(crate) fn join_top(reply: Ref<Reply>, sc: Ref<crate::object::SchedContext>) {
+    let older = sc.reply.get();
+    reply.caller_side.set(older);
+    if let Some(older) = older {
+        older.callee_side.set(Some(reply));
+        older.sched_context.set(None);
+    }
+    reply.sched_context.set(Some(sc));
+    sc.reply.set(Some(reply));
 }
 
 /// The call of `tcb`, which waits on `reply`, is over: when it was the newest of its stack, the scheduling context comes back.
@@ -79,7 +85,7 @@ fn pop<A: Arch>(k: &Kernel<A>, reply: Ref<Reply>, tcb: Ref<Tcb>) {
 
 /// The object leaves the top of its stack.
 #[inline]
-fn leave_top(reply: Ref<Reply>, sc: Ref<crate::object::SchedContext>) {
+pub(crate) fn leave_top(reply: Ref<Reply>, sc: Ref<crate::object::SchedContext>) {
     let older = reply.caller_side.get();
     sc.reply.set(older);
     reply.sched_context.set(None);

@@ -467,6 +467,14 @@ fn update_deadline<A: Arch>(k: &Kernel<A>) {
     }
 }
 
+/// Makes a thread current. Its scheduling context is the current one already.
+#[inline(always)]
+pub(crate) fn switch_thread<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
+    k.current.set(Some(tcb));
+    k.activate_vspace(tcb.slots[tcb_slot::VSPACE].cap.get());
+    k.arch.switch_to(tcb);
+}
+
 /// The last step of every kernel entry: decides which thread runs and makes it current.
 #[inline]
 pub fn schedule<A: Arch>(k: &Kernel<A>) {
@@ -512,13 +520,12 @@ pub fn schedule<A: Arch>(k: &Kernel<A>) {
     };
     switch_sc(k, next.and_then(|tcb| tcb.thread.sched_context.get()));
     if next != current {
-        k.current.set(next);
         match next {
-            Some(tcb) => {
-                k.activate_vspace(tcb.slots[tcb_slot::VSPACE].cap.get());
-                k.arch.switch_to(tcb);
+            Some(tcb) => switch_thread(k, tcb),
+            None => {
+                k.current.set(None);
+                k.arch.switch_to_idle();
             }
-            None => k.arch.switch_to_idle(),
         }
     }
     if let Some(tcb) = next

@@ -5,7 +5,7 @@
 
 use crate::arch::Arch;
 use crate::asid;
-use crate::cap::{Cap, CapView, Kind, Rights};
+use crate::cap::{Cap, Kind, Rights};
 use crate::cnode;
 use crate::domain;
 use crate::endpoint::{self, Donation, Sending, Waiting};
@@ -147,11 +147,7 @@ fn invoke<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, addr: u64, how: Invoking) {
     let cap = slot.cap.get();
     let outcome = match cap.kind() {
         Kind::ENDPOINT => {
-            if let CapView::Endpoint {
-                object,
-                badge,
-                rights,
-            } = cap.view()
+            if let Some((object, rights)) = cap.as_endpoint()
                 && rights.has(Rights::WRITE)
             {
                 let rights_bits = rights.and(Rights::GRANT.or(Rights::GRANT_REPLY)).bits() >> 2;
@@ -161,7 +157,7 @@ fn invoke<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, addr: u64, how: Invoking) {
                     0
                 };
                 let sending = Sending {
-                    badge,
+                    badge: cap.word(),
                     flags: rights_bits | call,
                     waiting: how.waiting,
                     donation: how.donation,
@@ -172,20 +168,16 @@ fn invoke<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, addr: u64, how: Invoking) {
             Err(Error::InvalidCapability(0))
         }
         Kind::REPLY => {
-            if let CapView::Reply { object, rights } = cap.view() {
+            if let Some((object, rights)) = cap.as_reply() {
                 reply::send(k, current, object, rights);
                 Ok(Progress::Done)
             } else {
                 Err(Error::InvalidCapability(0))
             }
         }
-        Kind::NOTIFICATION => match cap.view() {
-            CapView::Notification {
-                object,
-                badge,
-                rights,
-            } if rights.has(Rights::WRITE) => {
-                notification::signal(k, object, badge);
+        Kind::NOTIFICATION => match cap.as_notification() {
+            Some((object, rights)) if rights.has(Rights::WRITE) => {
+                notification::signal(k, object, cap.word());
                 Ok(Progress::Done)
             }
             _ => Err(Error::InvalidCapability(0)),
@@ -351,9 +343,9 @@ const WRONG_KIND: LookupFailure = LookupFailure::MissingCapability { bits_left: 
 #[inline]
 fn reply_object(slot: Result<Ref<Slot>, LookupFailure>) -> Result<Ref<Reply>, LookupFailure> {
     let cap: Cap = slot?.cap.get();
-    match cap.view() {
-        CapView::Reply { object, .. } => Ok(object),
-        _ => Err(WRONG_KIND),
+    match cap.as_reply() {
+        Some((object, _)) => Ok(object),
+        None => Err(WRONG_KIND),
     }
 }
 
@@ -368,27 +360,29 @@ fn receive<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, waiting: Waiting, reply: R
             return;
         }
     };
-    match slot.cap.get().view() {
-        CapView::Endpoint { object, rights, .. } if rights.has(Rights::READ) => {
-            let offered = if reply == ReplyObject::Given {
-                let addr = current.context.x[REPLY_REGISTER].get();
-                match reply_object(ipc::lookup(current, addr)) {
-                    Ok(object) => Some(object),
-                    Err(failure) => {
-                        missing_receive(k, current, addr, failure);
-                        return;
-                    }
+    let cap = slot.cap.get();
+    if let Some((object, rights)) = cap.as_endpoint()
+        && rights.has(Rights::READ)
+    {
+        let offered = if reply == ReplyObject::Given {
+            let addr = current.context.x[REPLY_REGISTER].get();
+            match reply_object(ipc::lookup(current, addr)) {
+                Ok(object) => Some(object),
+                Err(failure) => {
+                    missing_receive(k, current, addr, failure);
+                    return;
                 }
-            } else {
-                None
-            };
-            endpoint::receive(k, object, current, offered, waiting);
-        }
-        CapView::Notification { object, rights, .. }
-            if rights.has(Rights::READ) && endpoint::may_wait(object, current) =>
-        {
-            notification::receive(k, object, current, waiting);
-        }
-        _ => missing_receive(k, current, addr, WRONG_KIND),
+            }
+        } else {
+            None
+        };
+        endpoint::receive(k, object, current, offered, waiting);
+    } else if let Some((object, rights)) = cap.as_notification()
+        && rights.has(Rights::READ)
+        && endpoint::may_wait(object, current)
+    {
+        notification::receive(k, object, current, waiting);
+    } else {
+        missing_receive(k, current, addr, WRONG_KIND);
     }
 }

@@ -10,6 +10,7 @@ mod lookup;
 mod memory;
 mod messages;
 mod random;
+mod shortcut;
 mod signals;
 mod stage;
 mod threads;
