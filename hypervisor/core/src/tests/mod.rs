@@ -9,6 +9,7 @@ mod hostile;
 mod lookup;
 mod memory;
 mod messages;
+mod model;
 mod random;
 mod shortcut;
 mod signals;
