@@ -200,6 +200,19 @@ impl Board {
     /// # Errors
     /// [`BoardError`]; a refusal is an error with the board's reason.
     pub fn request(&mut self, body: HostBody) -> Result<Answer, BoardError> {
+        self.attempt(body, ATTEMPTS, self.answer_timeout)
+    }
+
+    /// Asks the board, with so many attempts that each wait so long.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn attempt(
+        &mut self,
+        body: HostBody,
+        attempts: u32,
+        timeout: Duration,
+    ) -> Result<Answer, BoardError> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         let name = format!("{body:?}");
@@ -211,12 +224,12 @@ impl Board {
         let len = encode(Channel::Management, payload, &mut frame)
             .map_err(|error| BoardError::Unexpected(format!("no frame for {name}: {error:?}")))?;
         let start = Instant::now();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..attempts {
             self.output
                 .write_all(&frame[..len])
                 .and_then(|()| self.output.flush())
                 .map_err(|_| BoardError::Closed)?;
-            let deadline = Instant::now() + self.answer_timeout;
+            let deadline = Instant::now() + timeout;
             while let Some(left) = deadline.checked_duration_since(Instant::now()) {
                 self.pump(left.min(Duration::from_millis(50)));
                 match self.answer.take() {

@@ -429,3 +429,56 @@ fn inside_check(evidence: &Evidence) -> Check {
         detail,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inside(visible_mib: u64, total_mib: u64, balloon_mib: u64, available_mib: u64) -> Inside {
+        Inside {
+            minute: 0.0,
+            guest: "a".into(),
+            visible_mib,
+            demand_mib: 200,
+            total_mib,
+            available_mib,
+            balloon_mib,
+        }
+    }
+
+    #[test]
+    fn stalls_are_allowed_up_to_two_seconds() {
+        for (ms, ok) in [(2000, true), (2001, false), (u64::MAX, false)] {
+            let evidence = Evidence {
+                stall_ms: BTreeMap::from([("a".to_owned(), ms)]),
+                ..Evidence::default()
+            };
+            assert_eq!(stall_check(&evidence).ok, ok, "{ms} ms");
+        }
+        assert!(!stall_check(&Evidence::default()).ok, "nobody was asked");
+    }
+
+    #[test]
+    fn the_guests_own_figures_are_compared_with_the_hosts() {
+        assert_eq!(inside(512, 480, 0, 312).disagreement(), None);
+        assert_eq!(inside(256, 480, 240, 56).disagreement(), None, "a balloon");
+        for (wrong, part) in [
+            (inside(512, 520, 0, 312), "not within 112 below visible 512"),
+            (inside(512, 380, 0, 312), "not within 112 below visible 512"),
+            (inside(512, 480, 0, 100), "not within 48 of demand 200"),
+        ] {
+            let why = wrong.disagreement().unwrap();
+            assert!(why.contains(part), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_saw_nothing_passes_nothing_that_asks_for_evidence() {
+        let passed: Vec<String> = evaluate(&Evidence::default(), &[])
+            .into_iter()
+            .filter(|check| check.ok)
+            .map(|check| check.name)
+            .collect();
+        assert_eq!(passed, Vec::<String>::new());
+    }
+}

@@ -60,6 +60,7 @@ pub fn play(session: &mut Session<'_>, scenario: &Scenario) -> Result<Evidence, 
         session,
         scenario,
         idle: BTreeMap::new(),
+        held: BTreeMap::new(),
         evidence: Evidence::default(),
     };
     match player.run() {
@@ -77,6 +78,8 @@ struct Player<'s, 'v> {
     session: &'s mut Session<'v>,
     scenario: &'s Scenario,
     idle: BTreeMap<String, Idle>,
+    /// Bytes that each workload holds, by its own last word: a workload that was killed and begun anew holds fewer.
+    held: BTreeMap<String, u64>,
     evidence: Evidence,
 }
 
@@ -340,7 +343,11 @@ impl Player<'_, '_> {
         let ramp = Duration::from_secs_f64(self.scenario.ramp_s);
         for (name, answer) in self.collect(tickets, ramp + TOUCH_SLACK)? {
             match answer {
-                Ok(text) => self.session.say(&format!("{name}: {text}")),
+                Ok(text) => {
+                    self.session.say(&format!("{name}: {text}"));
+                    self.held
+                        .insert(name, field(&text, "touched").unwrap_or(u64::MAX));
+                }
                 Err(why) => {
                     return Err(Failure::Scenario(format!(
                         "at minute {} the workload of {name} could not get its memory: {why}",
@@ -453,12 +460,15 @@ impl Player<'_, '_> {
             });
         }
         for (name, answer) in self.ask_all(&names, |_| "verify".into(), VERIFY_TIMEOUT)? {
+            let held = self.held.get(&name).copied().unwrap_or(0);
+            let result = answer.and_then(|text| match field(&text, "verified") {
+                Some(bytes) if bytes == held => Ok(bytes),
+                _ => Err(format!("answered {text:?}, but wrote {held} bytes")),
+            });
             self.evidence.verified.push(Verified {
                 minute: row.minute,
                 guest: name,
-                result: answer.and_then(|text| {
-                    field(&text, "verified").ok_or_else(|| format!("answered {text:?}"))
-                }),
+                result,
             });
         }
         for (name, answer) in self.ask_all(&names, |_| "stall".into(), COMMAND_TIMEOUT)? {

@@ -3,7 +3,7 @@
 use crate::agent::Agents;
 use crate::board::{Board, BoardError};
 use crate::snapshot::Snapshot;
-use protocol::management::{Answer, HostBody, VERSION};
+use protocol::management::{Answer, Event, HostBody, VERSION};
 use protocol::units::GuestId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two samples.
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+/// How often a board that starts is greeted, and how long each time its answer is waited for.
+const GREET_EVERY: Duration = Duration::from_millis(500);
 /// The board may be silent for this long before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -104,11 +106,12 @@ impl<'a> Session<'a> {
     pub fn connect(&mut self, timeout: Duration) -> Result<(), Interrupted> {
         let deadline = Instant::now() + timeout;
         loop {
-            // Before the board is up the watcher sees what it prints.
-            for _ in 0..10 {
+            // Before the board is up the watcher sees what it prints, and is heard.
+            let next = Instant::now() + GREET_EVERY;
+            while Instant::now() < next && self.board.next_event() != Some(Event::Ready) {
                 self.tick()?;
             }
-            match self.board.request(HostBody::Hello) {
+            match self.board.attempt(HostBody::Hello, 1, GREET_EVERY) {
                 Ok(Answer::Hello {
                     version, guests, ..
                 }) if version == VERSION => {
