@@ -137,7 +137,9 @@ fn configure<A: Arch>(
     }
     scheduler::settle(k, sc);
     let now = scheduler::now(k);
-    if bound.is_some() && refill::configured(sc) {
+    // A thread that could go on keeps what it has used; one that cannot starts anew (seL4 manual, 6.1.6).
+    let is_running = bound.is_some_and(|tcb| tcb.thread.state.get() == ThreadState::Running);
+    if is_running && refill::configured(sc) {
         refill::change(sc, refills, budget, period, now, k.sched.least_budget());
     } else {
         refill::fill(sc, refills, budget, period, now);
