@@ -11,7 +11,7 @@ use crate::memory;
 use crate::regs;
 use crate::tables;
 use crate::vcpus::Vcpus;
-use core::cell::Cell;
+use core::cell::{Cell, OnceCell};
 use kernel_core::arch::{Arch, CacheOp, IrqMask, PAddr, Trigger, Vmid};
 use kernel_core::mem::Ref;
 use kernel_core::object::{Registers, Tcb, Vcpu};
@@ -37,8 +37,7 @@ const MODE_USR32: u64 = 0x10;
 
 /// The machine.
 pub struct El2 {
-    /// The interrupt controller.
-    pub gic: Cell<Gic>,
+    gic: OnceCell<Gic>,
     /// Which vCPU is in the registers.
     pub vcpus: Vcpus,
     /// Whose floating-point state is in the registers.
@@ -57,7 +56,7 @@ impl El2 {
     /// Before anything is known of the machine.
     pub const fn new() -> Self {
         Self {
-            gic: Cell::new(Gic::Absent),
+            gic: OnceCell::new(),
             vcpus: Vcpus::new(),
             fpu: Fpu::new(),
             console: Console::new(),
@@ -66,6 +65,18 @@ impl El2 {
             vttbr: Cell::new(0),
             running: Cell::new(None),
         }
+    }
+
+    /// The interrupt controller, from now on.
+    pub fn set_gic(&self, gic: Gic) {
+        // Once, at boot: a second one is not taken.
+        let _ = self.gic.set(gic);
+    }
+
+    /// The interrupt controller.
+    #[inline(always)]
+    pub fn gic(&self) -> &Gic {
+        self.gic.get().unwrap_or(&Gic::Absent)
     }
 
     /// Sets the registers that never change again.
@@ -101,7 +112,7 @@ impl El2 {
             if let Some(old) = self.running.get() {
                 old.context.tpidrro_el0.set(regs::tpidrro_el0());
             }
-            self.vcpus.leave(&self.gic.get());
+            self.vcpus.leave(self.gic());
         }
     }
 
@@ -180,7 +191,7 @@ impl Arch for El2 {
             Some(vcpu) => {
                 if !self.vcpus.is_running(vcpu) {
                     self.leave();
-                    self.vcpus.enter(vcpu, &self.gic.get());
+                    self.vcpus.enter(vcpu, self.gic());
                 }
             }
         }
@@ -205,7 +216,7 @@ impl Arch for El2 {
         if self.vcpus.is_running(vcpu) {
             self.leave();
         }
-        self.vcpus.unload(vcpu, &self.gic.get());
+        self.vcpus.unload(vcpu, self.gic());
     }
 
     fn forget_thread(&self, tcb: Ref<Tcb>) {
@@ -240,7 +251,7 @@ impl Arch for El2 {
     }
 
     fn list_registers(&self) -> u64 {
-        self.gic.get().list_registers()
+        self.gic().list_registers()
     }
 
     fn vcpu_inject(
@@ -252,14 +263,14 @@ impl Arch for El2 {
         group: u64,
     ) -> bool {
         self.vcpus
-            .inject(vcpu, &self.gic.get(), index, (virq, priority, group))
+            .inject(vcpu, self.gic(), index, (virq, priority, group))
     }
 
     fn vcpu_ack_vppi(&self, vcpu: Ref<Vcpu>, irq: u64) -> bool {
         if irq != gic::VTIMER_IRQ {
             return false;
         }
-        self.vcpus.acknowledge_timer(vcpu, &self.gic.get());
+        self.vcpus.acknowledge_timer(vcpu, self.gic());
         true
     }
 
@@ -282,15 +293,15 @@ impl Arch for El2 {
     }
 
     fn max_irq(&self) -> u64 {
-        self.gic.get().interrupts().saturating_sub(1)
+        self.gic().interrupts().saturating_sub(1)
     }
 
     fn mask_irq(&self, irq: u64, state: IrqMask) {
-        self.gic.get().mask(irq, state);
+        self.gic().mask(irq, state);
     }
 
     fn set_trigger(&self, irq: u64, trigger: Trigger) {
-        self.gic.get().set_trigger(irq, trigger);
+        self.gic().set_trigger(irq, trigger);
     }
 
     #[inline(always)]
@@ -299,11 +310,11 @@ impl Arch for El2 {
     }
 
     fn sgi_target_valid(&self, target: u64) -> bool {
-        self.gic.get().sgi_target_valid(target)
+        self.gic().sgi_target_valid(target)
     }
 
     fn send_sgi(&self, irq: u64, target: u64) {
-        self.gic.get().send_sgi(irq, target);
+        self.gic().send_sgi(irq, target);
     }
 
     fn smc(&self, registers: [u64; 8]) -> [u64; 8] {

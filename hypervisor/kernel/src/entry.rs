@@ -51,6 +51,18 @@ global_asm!(
     b       resume_user
     .endm
 
+    // A system call's number is x7, which is still there.
+    .macro from_user_sync
+    .balign 128
+    save
+    mrs     x0, esr_el2
+    lsr     x1, x0, #26
+    cmp     x1, #0x15
+    b.eq    system_call
+    bl      {sync}
+    b       resume_user
+    .endm
+
     .macro from_kernel kind
     .balign 128
     mov     x0, #\kind
@@ -71,17 +83,20 @@ exception_vectors:
     from_kernel 5
     from_kernel 6
     from_kernel 7
-    from_user {sync}
+    from_user_sync
     from_user {irq}
     from_user {irq}
     from_user {system_error}
-    from_user {sync}
+    from_user_sync
     from_user {irq}
     from_user {irq}
     from_user {system_error}
 
-    // x0: the saved registers of the thread to resume
     .balign 64
+system_call:
+    mov     x0, x7
+    bl      {svc}
+    // x0: the saved registers of the thread to resume
 resume_user:
     mov     sp, x0
     ldp     x8, x9, [sp, #256]
@@ -127,6 +142,7 @@ _start:
     "#,
     kernel_exception = sym crate::trap::kernel_exception,
     sync = sym crate::trap::lower_sync,
+    svc = sym crate::trap::lower_svc,
     irq = sym crate::trap::lower_irq,
     system_error = sym crate::trap::lower_system_error,
     start = sym crate::start::start,

@@ -6,7 +6,7 @@
 //! 2. What is writable is never executable (the tables, and SCTLR_EL2.WXN).
 //! 3. `unsafe` is in named modules: registers and instructions (`regs`), the kernel's tables (`tables`), memory by address
 //!    (`memory`), device registers (`mmio`), entry and exit (`entry`), floating-point state (`fpu`), statics (`cell`), the first
-//!    references at boot (`start`, `initial`).
+//!    references at boot (`start`).
 //! 4. No path leads to a panic: the release kernel links only if none is left.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![deny(unsafe_code)]
@@ -26,8 +26,6 @@ mod entry;
 mod fpu;
 #[cfg(target_os = "none")]
 mod gic;
-#[cfg(target_os = "none")]
-mod initial;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]

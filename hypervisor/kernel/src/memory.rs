@@ -27,19 +27,6 @@ pub fn write_word(addr: u64, value: u64) {
     unsafe { core::ptr::with_exposed_provenance_mut::<u64>(addr as usize).write_volatile(value) };
 }
 
-/// Copies words into memory (boot only). `to` is 8-byte aligned; what does not fill a word is filled with zeros.
-pub fn write_bytes(to: u64, bytes: &[u8]) {
-    let mut at = to;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0u8; 8];
-        for (into, from) in word.iter_mut().zip(chunk) {
-            *into = *from;
-        }
-        write_word(at, u64::from_le_bytes(word));
-        at = at.wrapping_add(8);
-    }
-}
-
 /// Whether DC ZVA works on 64 bytes. Every Armv8.0-A core in question does; the check is one register.
 #[inline(always)]
 fn zva_usable() -> bool {

@@ -1,27 +1,52 @@
 //! From the loader's hand-over to the first instruction of the root task.
 
-#![allow(unsafe_code)] // Reads the device tree where the loader left it.
+#![allow(unsafe_code)] // Reads the device tree where the loader left it, and makes the references to the interrupts' slots.
 
+use crate::cell::Global;
 use crate::el2::El2;
 use crate::entry;
 use crate::gic::{Gic, MAINTENANCE_IRQ, TIMER_IRQ, VTIMER_IRQ};
-use crate::initial::{self, InitialError};
+use crate::regs;
 use crate::tables;
 use crate::trap::KERNEL;
+use core::cell::Cell;
+use core::num::NonZeroU64;
+use kernel_core::arch::IrqMask;
+use kernel_core::boot::{Given, LayoutError};
+use kernel_core::cap::Cap;
 use kernel_core::kernel::Kernel;
-use machine::describe::{self, DescribeError, Machine, Uart};
+use kernel_core::mem::Ref;
+use kernel_core::object::Slot;
+use machine::describe::{self, DescribeError, Gic as GicKind, Machine, Uart};
 use machine::fdt::{Fdt, FdtError, MAX_BYTES};
-use machine::regions::Region;
+use machine::regions::{Full, Region, Regions};
+
+const PAGE: u64 = 4096;
+/// The window maps memory in blocks of this many bytes, so what is less at the ends of a bank is left out.
+const BLOCK: u64 = 1 << 21;
+
+/// Most interrupts: the architecture's numbers of interrupts end at 1020.
+const INTERRUPTS: usize = 1024;
+/// The slots of the interrupts' notifications.
+static INTERRUPT_SLOTS: Global<[Slot; INTERRUPTS]> = Global::new(
+    [const {
+        Slot {
+            cap: Cell::new(Cap::NULL),
+            prev_and_flags: Cell::new(0),
+            next: Cell::new(None),
+        }
+    }; INTERRUPTS],
+);
 
 /// What the loader says about the root task (physical where not said otherwise).
 #[derive(Clone, Copy)]
-pub struct RootTask {
+struct RootTask {
     /// Its memory.
-    pub image: Region,
+    image: Region,
     /// Physical minus virtual address.
-    pub offset: u64,
+    offset: u64,
     /// Virtual entry address.
-    pub entry: u64,
+    entry: u64,
 }
 
 /// Why the kernel cannot start.
@@ -31,7 +56,7 @@ enum Failure {
     Tree(FdtError),
     Machine(DescribeError),
     NoGic,
-    Initial(InitialError),
+    Layout(LayoutError),
 }
 
 /// From entry.rs, with the loader's registers; the registers of the first thread.
@@ -75,14 +100,16 @@ const fn describe_failure(failure: &Failure) -> &'static str {
             "the device tree has too many pieces of memory"
         }
         Failure::NoGic => "the device tree has no GICv2 or GICv3 with virtualisation",
-        Failure::Initial(InitialError::Memory) => "not enough memory for the root task's objects",
-        Failure::Initial(InitialError::Slots) => {
+        Failure::Layout(LayoutError::Image(_)) => {
+            "the root task's image is not page-aligned below 2^40"
+        }
+        Failure::Layout(LayoutError::TooManyRegions) => "memory is in too many pieces",
+        Failure::Layout(LayoutError::TooManyFrames(_)) => {
             "the root task's image has more pages than the root CNode has slots"
         }
-        Failure::Initial(InitialError::Image) => {
-            "the root task's image is not page-aligned memory below 2^40"
+        Failure::Layout(LayoutError::NoMemory(_)) => {
+            "no memory in one piece for the root task's objects"
         }
-        Failure::Initial(InitialError::Object) => "an initial object could not be made",
     }
 }
 
@@ -95,33 +122,96 @@ fn boot(k: &Kernel<El2>, root_task: RootTask, tree_region: Region) -> Result<(),
     }
     tables::build(tree_region).map_err(|_| Failure::Tables)?;
     // SAFETY: `build` mapped it, and nothing writes it before the copy into the extra bootinfo is made.
-    let tree_bytes = unsafe { tables::bytes(tree_region) };
-    let tree = Fdt::new(tree_bytes).map_err(Failure::Tree)?;
+    let tree = Fdt::new(unsafe { tables::bytes(tree_region) }).map_err(Failure::Tree)?;
     if let Some(Uart::Pl011(base)) = describe::uart(&tree) {
         k.arch
             .console
             .attach(tables::map_device(base, 1).map_err(|_| Failure::Tables)?);
     }
-    let machine = describe::describe(&tree).map_err(Failure::Machine)?;
-    for region in machine.memory.as_slice() {
-        tables::map_memory(region.narrowed(1 << 21)).map_err(|_| Failure::Tables)?;
-    }
+    let mut machine = describe::describe(&tree).map_err(Failure::Machine)?;
+    machine.memory = map_all(&machine)?;
     set_up(k, &machine)?;
-    initial::make(k, &machine, root_task, tree_bytes).map_err(Failure::Initial)
+    let given = Given {
+        machine,
+        kernel: tables::image(),
+        image: root_task.image.widened(PAGE),
+        image_start: root_task.image.start.wrapping_sub(root_task.offset),
+        entry: root_task.entry,
+        tree: tree_region,
+        kept: kept(&machine).map_err(|Full| Failure::Tables)?,
+    };
+    k.boot(&given).map_err(Failure::Layout)?;
+    // The loader wrote the root task's instructions, perhaps at other addresses of a virtually indexed cache.
+    regs::ic_ialluis();
+    Ok(())
+}
+
+/// Maps all memory into the window; what was mapped.
+fn map_all(machine: &Machine) -> Result<Regions<{ describe::MAX_REGIONS }>, Failure> {
+    let mut mapped = Regions::new();
+    for region in machine.memory.as_slice() {
+        let end = region.end.min(tables::PHYSICAL_END);
+        let region = Region {
+            start: region.start,
+            end,
+        }
+        .narrowed(BLOCK);
+        if region.bytes() > 0 {
+            tables::map_memory(region).map_err(|_| Failure::Tables)?;
+            mapped.add(region).map_err(|Full| Failure::Tables)?;
+        }
+    }
+    Ok(mapped)
+}
+
+/// What the kernel keeps of the interrupt controller; a GICv2's virtual CPU interface is for guests.
+fn kept(machine: &Machine) -> Result<Regions<{ describe::MAX_REGIONS }>, Full> {
+    let mut kept = Regions::new();
+    match machine.gic {
+        Some(GicKind::V2 {
+            distributor,
+            cpu_interface,
+            virtual_control,
+            ..
+        }) => {
+            for region in [distributor, cpu_interface, virtual_control] {
+                kept.add(region.widened(PAGE))?;
+            }
+        }
+        Some(GicKind::V3 {
+            distributor,
+            redistributors,
+        }) => {
+            kept.add(distributor.widened(PAGE))?;
+            kept.add(redistributors.widened(PAGE))?;
+        }
+        None => {}
+    }
+    Ok(kept)
 }
 
 fn set_up(k: &Kernel<El2>, machine: &Machine) -> Result<(), Failure> {
     let gic = machine.gic.as_ref().ok_or(Failure::NoGic)?;
-    let gic = Gic::set_up(gic).map_err(|_| Failure::Tables)?;
-    k.arch.gic.set(gic);
+    k.arch
+        .set_gic(Gic::set_up(gic).map_err(|_| Failure::Tables)?);
     k.arch.psci.set(machine.psci);
     k.arch.empty_root.set(tables::empty_root());
     k.arch.set_up();
+    k.init_time();
     for irq in [TIMER_IRQ, MAINTENANCE_IRQ] {
-        gic.mask(irq, kernel_core::arch::IrqMask::Unmasked);
+        k.arch.gic().mask(irq, IrqMask::Unmasked);
     }
     for irq in [TIMER_IRQ, VTIMER_IRQ, MAINTENANCE_IRQ] {
         k.irqs.reserve(irq);
+    }
+    if let Some(first) =
+        NonZeroU64::new(core::ptr::from_ref(INTERRUPT_SLOTS.get()).expose_provenance() as u64)
+    {
+        // SAFETY: the first of an array of empty slots that nothing else refers to; it lives for ever. `slot::nth` reaches the
+        // others, of which there are `INTERRUPTS`.
+        let first: Ref<Slot> = unsafe { Ref::from_addr(first) };
+        k.irqs
+            .set_slots(first, k.arch.gic().interrupts().min(INTERRUPTS as u64));
     }
     Ok(())
 }

@@ -15,7 +15,6 @@ pub static KERNEL: Global<Kernel<El2>> = Global::new(Kernel::new(El2::new()));
 /// Exception classes.
 mod class {
     pub const FLOATING_POINT: u64 = 0x07;
-    pub const SVC64: u64 = 0x15;
     pub const HVC64: u64 = 0x16;
     pub const SYSTEM_REGISTER: u64 = 0x18;
     pub const INSTRUCTION_ABORT: u64 = 0x20;
@@ -51,7 +50,7 @@ fn idle(k: &Kernel<El2>) {
 }
 
 fn interrupt(k: &Kernel<El2>) {
-    let gic = k.arch.gic.get();
+    let gic = k.arch.gic();
     let irq = gic.acknowledge();
     match irq {
         TIMER_IRQ => {
@@ -59,7 +58,7 @@ fn interrupt(k: &Kernel<El2>) {
             k.handle_timer();
         }
         VTIMER_IRQ => {
-            let guest = k.arch.vcpus.timer_fired(&gic);
+            let guest = k.arch.vcpus.timer_fired(gic);
             gic.end(irq);
             if guest {
                 k.handle_vppi_event(irq);
@@ -89,15 +88,20 @@ pub extern "C" fn lower_irq() -> u64 {
     next(k)
 }
 
-/// From the vectors: a synchronous exception of user level.
-pub extern "C" fn lower_sync() -> u64 {
+/// From the vectors: a system call. (A guest's SVC goes to the guest's EL1.)
+pub extern "C" fn lower_svc(number: u64) -> u64 {
     let k = KERNEL.get();
-    let esr = regs::esr_el2();
+    k.handle_syscall(number);
+    next(k)
+}
+
+/// From the vectors: any other synchronous exception of user level, with ESR_EL2.
+pub extern "C" fn lower_sync(esr: u64) -> u64 {
+    let k = KERNEL.get();
     let Some(tcb) = k.current.get() else {
         return next(k);
     };
     match esr >> 26 & 0x3f {
-        class::SVC64 => k.handle_syscall(number(&tcb)),
         class::INSTRUCTION_ABORT => k.handle_vm_fault(fault_address(k, esr), esr, Access::Fetch),
         class::DATA_ABORT => k.handle_vm_fault(fault_address(k, esr), esr, Access::Data),
         class::HVC64 => k.handle_unknown_syscall(number(&tcb)),

@@ -232,7 +232,8 @@ impl<A: Arch> Construction<'_, A> {
         let root = Self::kernel_addr(self.layout.vspace);
         let attributes = vm_attributes::DEFAULT;
         let entry = Entry::leaf(paddr, LEVEL_3_SHIFT, MemoryKind::Ram, rights, attributes);
-        if let Some(place) = crate::paging::entry_at(self.k, root, vaddr, LEVEL_3_SHIFT) {
+        let place = crate::paging::walk(self.k, root, vaddr);
+        if place.shift == LEVEL_3_SHIFT {
             self.k.arch.write_entry(place.addr, entry.0);
         }
         Cap::from_view(CapView::Frame {
