@@ -9,7 +9,6 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
-pub mod carve;
 pub mod describe;
 pub mod fdt;
 pub mod regions;
