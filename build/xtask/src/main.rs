@@ -249,6 +249,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 cargo: &cargo,
                 filter: filter.as_deref(),
                 place: target,
+                mirror: mirror.as_deref(),
             }
             .run()?;
             println!("{} passed, {} failed", counts.passed, counts.failed);

@@ -5,6 +5,7 @@
 use crate::cargo::{Cargo, Target};
 use crate::image::{self, Flavour};
 use crate::paths::{Paths, write_if_changed};
+use crate::run::Run;
 use crate::{boot, elf, progress};
 use anyhow::{Context, Result, bail};
 use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
@@ -12,6 +13,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
+use system::Scale;
 
 /// Where tests run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -99,6 +101,8 @@ pub struct Tests<'a> {
     pub filter: Option<&'a str>,
     /// Where; `None` is everywhere.
     pub place: Option<Where>,
+    /// A Debian mirror to use instead of the machine's own.
+    pub mirror: Option<&'a str>,
 }
 
 impl Tests<'_> {
@@ -109,6 +113,7 @@ impl Tests<'_> {
     pub fn run(&self) -> Result<Counts> {
         let names: Vec<&str> = std::iter::once("host")
             .chain(QEMU_SUITES.iter().map(|suite| suite.name))
+            .chain([SYSTEM_SUITE, SEEDS_SUITE])
             .collect();
         let names_a_suite = self
             .filter
@@ -132,6 +137,12 @@ impl Tests<'_> {
         if self.place != Some(Where::Host) {
             for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
                 sum.add(self.in_qemu(suite)?);
+            }
+            if wanted(SYSTEM_SUITE) {
+                sum.add(self.whole_systems()?);
+            }
+            if wanted(SEEDS_SUITE) {
+                sum.add(self.seeds()?);
             }
         }
         Ok(sum)
@@ -243,6 +254,90 @@ impl Tests<'_> {
         Ok(counts)
     }
 }
+
+impl Tests<'_> {
+    /// Whole systems of unikernels, each case on a machine of its own.
+    fn whole_systems(&self) -> Result<Counts> {
+        let system = self.paths.systems().join("tests/unikernels.toml");
+        let description = image::describe(&system, None, Scale::Full)?;
+        let built = image::build(
+            self.paths,
+            self.cargo,
+            &description,
+            Flavour::Release,
+            self.mirror,
+        )?;
+        let file = self.paths.out().join("unikernels.img");
+        write_if_changed(&file, &built.image)?;
+        let mut sum = Counts::default();
+        for (name, gic) in [("gicv3", Gic::V3), ("gicv2", Gic::V2)] {
+            let setting = system_tests::Setting {
+                image: file.clone(),
+                machine: Machine {
+                    gic,
+                    ..Machine::virt(description.memory_mib)
+                },
+                logs: self.paths.logs().join(name),
+                programs: built.programs.clone(),
+            };
+            let mut counts = Counts::default();
+            for case in &system_tests::cases::ALL {
+                let what = format!("{SYSTEM_SUITE} on {name}: {}", case.name);
+                let (log, result) = progress::judged(
+                    &what,
+                    || Ok(system_tests::run(case, &setting)),
+                    |(_, result)| result.is_ok(),
+                )?;
+                match result {
+                    Ok(()) => counts.passed += 1,
+                    Err(error) => {
+                        counts.failed += 1;
+                        println!("    {what}: {error:#} (log: {})", log.display());
+                    }
+                }
+            }
+            println!(
+                "{SYSTEM_SUITE} on {name}: {} passed, {} failed",
+                counts.passed, counts.failed
+            );
+            sum.add(counts);
+        }
+        Ok(sum)
+    }
+
+    /// The worked example with Linux guests: each of the scenario's checks counts.
+    fn seeds(&self) -> Result<Counts> {
+        let outcome = Run {
+            report: Some(self.paths.logs().join("seeds.json")),
+            plot: Some(self.paths.logs().join("seeds.svg")),
+            name: SEEDS_SUITE.to_owned(),
+            ..Run::seeds()
+        }
+        .run(self.paths, self.cargo, self.mirror)?;
+        let failed = outcome.checks.iter().filter(|check| !check.ok).count() as u64;
+        let mut counts = Counts {
+            passed: outcome.checks.len() as u64 - failed,
+            failed,
+        };
+        if let Some(why) = &outcome.interrupted {
+            println!("    {SEEDS_SUITE}: {why}");
+            counts.add(Counts::FAILED);
+        }
+        if counts == Counts::default() {
+            counts.add(Counts::FAILED);
+        }
+        println!(
+            "{SEEDS_SUITE}: {} passed, {} failed",
+            counts.passed, counts.failed
+        );
+        Ok(counts)
+    }
+}
+
+/// Whole systems of unikernels.
+const SYSTEM_SUITE: &str = "system";
+/// The worked example with Linux.
+const SEEDS_SUITE: &str = "seeds";
 
 /// Packs one root task with the kernel.
 ///

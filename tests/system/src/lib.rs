@@ -1,0 +1,56 @@
+//! Whole-system tests: a system in QEMU, driven over its serial line as an operator would, and looked at from outside.
+//!
+//! Each [`Case`] gets a machine of its own, freshly booted from one image (`systems/tests/unikernels.toml`). A case says
+//! what went wrong by returning an error; whatever it does, conservation of memory and an answering board are checked
+//! once more after it. Adding a case: a function in [`cases`] and a line in its `ALL`.
+//!
+//! Not for: what can be seen from inside one component (its own tests), and Linux (the scenario's checks).
+#![forbid(unsafe_code)]
+
+pub mod cases;
+mod rig;
+
+pub use rig::Rig;
+
+use anyhow::{Context as _, Result};
+use qemu_machine::Machine;
+use std::path::{Path, PathBuf};
+
+/// A test.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&mut Rig) -> Result<()>,
+}
+
+/// What all cases need.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The image.
+    pub image: PathBuf,
+    /// The machine.
+    pub machine: Machine,
+    /// Where logs go.
+    pub logs: PathBuf,
+    /// Programs of the image by name, for their log format strings.
+    pub programs: Vec<(String, PathBuf)>,
+}
+
+/// Runs one case on a machine of its own; its log is the returned file.
+///
+/// # Errors
+/// What the case found.
+pub fn run(case: &Case, setting: &Setting) -> (PathBuf, Result<()>) {
+    let log = setting.logs.join(format!("system-{}.log", case.name));
+    let result = conduct(case, setting, &log);
+    (log, result)
+}
+
+fn conduct(case: &Case, setting: &Setting, log: &Path) -> Result<()> {
+    let mut rig = Rig::boot(setting, log)?;
+    (case.run)(&mut rig)?;
+    rig.settle().context("after the test")?;
+    Ok(())
+}

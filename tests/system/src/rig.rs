@@ -1,0 +1,226 @@
+//! A running system and the hands on it.
+
+use crate::Setting;
+use anyhow::{Context as _, Result, bail, ensure};
+use operator::agent::Agents;
+use operator::board::Board;
+use operator::logs::Logs;
+use operator::snapshot::{Guest, Snapshot};
+use operator::transcript::Transcript;
+use protocol::management::{Answer, Event, HostBody, VERSION};
+use protocol::supervisor::GuestState;
+use protocol::units::GuestId;
+use qemu_machine::Qemu;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Wall time for anything that has to happen. Nothing asserts how long it took: this only ends a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A booted system.
+pub struct Rig {
+    /// The board.
+    pub board: Board,
+    agents: Agents,
+    guests: u8,
+    said: Vec<String>,
+    _qemu: Qemu,
+}
+
+impl Rig {
+    /// Boots, and waits until the board answers and the guests that start at boot run.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn boot(setting: &Setting, log: &Path) -> Result<Self> {
+        let mut logs = Logs::default();
+        for (name, file) in &setting.programs {
+            let elf = std::fs::read(file).with_context(|| file.display().to_string())?;
+            logs.add_program(name, &elf)?;
+        }
+        std::fs::create_dir_all(&setting.logs)?;
+        let transcript = Transcript::new(Some(Box::new(std::fs::File::create(log)?)));
+        let (qemu, input, output) = Qemu::start(&setting.machine, &setting.image)?;
+        let mut rig = Self {
+            board: Board::new(Box::new(input), Box::new(output), logs, transcript),
+            agents: Agents::default(),
+            guests: 0,
+            said: Vec::new(),
+            _qemu: qemu,
+        };
+        let until = Instant::now() + PATIENCE;
+        while rig.guests == 0 {
+            match rig.board.request(HostBody::Hello) {
+                Ok(Answer::Hello {
+                    version, guests, ..
+                }) => {
+                    ensure!(version == VERSION, "the board speaks version {version}");
+                    rig.guests = guests;
+                }
+                Ok(other) => bail!("the board greets with {other:?}"),
+                Err(error) if rig.board.is_closed() || Instant::now() >= until => {
+                    return Err(error).context("the board does not come up");
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(rig)
+    }
+
+    /// One look at everything. Memory must be accounted for, to the frame, in every one.
+    ///
+    /// # Errors
+    /// When the board does not answer, or frames are missing.
+    pub fn look(&mut self) -> Result<Snapshot> {
+        let snapshot = Snapshot::take(&mut self.board, self.guests)?;
+        ensure!(
+            snapshot.is_conserved(),
+            "frames are not accounted for: {:?}",
+            snapshot.counted
+        );
+        self.listen();
+        Ok(snapshot)
+    }
+
+    /// Looks until something holds.
+    ///
+    /// # Errors
+    /// With what was awaited and what was seen last, when it does not come.
+    pub fn wait_for(&mut self, what: &str, holds: impl Fn(&Snapshot) -> bool) -> Result<Snapshot> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let snapshot = self.look().with_context(|| format!("waiting for {what}"))?;
+            if holds(&snapshot) {
+                return Ok(snapshot);
+            }
+            ensure!(
+                Instant::now() < until,
+                "waited in vain for {what}; the last that was seen: {:?}, guests {:?}; said: {:?}",
+                snapshot.counted,
+                snapshot.guests,
+                self.said
+            );
+            self.board.pump(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until a guest is in a state.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub fn wait_state(&mut self, name: &str, state: GuestState) -> Result<Snapshot> {
+        self.wait_for(&format!("{name} to be {state:?}"), |snapshot| {
+            snapshot
+                .guest(name)
+                .is_some_and(|guest| guest.state == state)
+        })
+    }
+
+    /// Waits until a guest's agent answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_agent(&mut self, name: &str) -> Result<()> {
+        self.wait_state(name, GuestState::Running)?;
+        let until = Instant::now() + PATIENCE;
+        while self
+            .try_ask(name, "hello", Duration::from_secs(3))?
+            .is_none()
+        {
+            ensure!(Instant::now() < until, "{name} does not answer");
+        }
+        Ok(())
+    }
+
+    /// Gives a guest's agent a command and returns its answer.
+    ///
+    /// # Errors
+    /// When there is none, or it is an error.
+    pub fn ask(&mut self, name: &str, command: &str) -> Result<String> {
+        match self.try_ask(name, command, PATIENCE)? {
+            Some(answer) => Ok(answer),
+            None => bail!("{name} does not answer `{command}`"),
+        }
+    }
+
+    /// Like [`Self::ask`]; `None` when no answer comes within `limit`, which a misbehaving guest owes nobody.
+    ///
+    /// # Errors
+    /// When the answer is an error, or the board itself is silent.
+    pub fn try_ask(
+        &mut self,
+        name: &str,
+        command: &str,
+        limit: Duration,
+    ) -> Result<Option<String>> {
+        let guest = self.id(name)?;
+        let Ok(ticket) = self.agents.send(&mut self.board, guest, command) else {
+            // The guest does not read its port (yet); whether the board answers is seen by looking.
+            self.look()?;
+            self.board.pump(Duration::from_millis(200));
+            return Ok(None);
+        };
+        while ticket.age() < limit {
+            self.board.pump(Duration::from_millis(50));
+            self.agents.poll(&mut self.board, std::iter::once(guest));
+            if let Some(answer) = self.agents.answer(&ticket) {
+                return answer
+                    .map(Some)
+                    .map_err(|why| anyhow::anyhow!("{name} answered `{command}` with: {why}"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A guest as it is now.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn guest(&mut self, name: &str) -> Result<Guest> {
+        self.look()?
+            .guest(name)
+            .cloned()
+            .with_context(|| format!("there is no guest {name}"))
+    }
+
+    /// A guest's number.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn id(&mut self, name: &str) -> Result<GuestId> {
+        Ok(self.guest(name)?.id)
+    }
+
+    /// Asks the supervisor for something about a guest.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn command(&mut self, name: &str, body: fn(GuestId) -> HostBody) -> Result<()> {
+        let guest = self.id(name)?;
+        Ok(self.board.command(body(guest))?)
+    }
+
+    /// What components have said so far.
+    pub fn said(&mut self) -> &[String] {
+        self.listen();
+        &self.said
+    }
+
+    /// Waits until nothing is being cleaned any more: every frame is in the pool or granted.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn settle(&mut self) -> Result<Snapshot> {
+        self.wait_for("all returned memory to be clean", |snapshot| {
+            snapshot.counted.cleaning.0 == 0
+        })
+    }
+
+    fn listen(&mut self) {
+        while let Some(event) = self.board.next_event() {
+            if let Event::Say { text, .. } = event {
+                self.said.push(text.to_string());
+            }
+        }
+    }
+}
