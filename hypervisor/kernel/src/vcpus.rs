@@ -15,7 +15,7 @@ use kernel_core::object::Vcpu;
 const HCR: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 19 | 1 << 31;
 /// Native: DC (stage 1 off, memory normal), TGE (EL0's exceptions come to EL2).
 const HCR_NATIVE: u64 = HCR | 1 << 12 | 1 << 27;
-/// Guest: FB, BSU inner shareable (a guest's invalidations reach all cores), TWI, TWE, TIDCP (implementation-defined registers), TACR.
+/// Guest: FB, BSU inner shareable (a guest's invalidations reach all cores), TWI, TWE, TIDCP (implementation-defined registers).
 const HCR_GUEST: u64 = HCR | 1 << 9 | 1 << 10 | 1 << 13 | 1 << 14 | 1 << 20;
 /// MDCR_EL2: TDRA, TDOSA, TDA: debug registers trap; without HPMN.
 const MDCR: u64 = 1 << 11 | 1 << 10 | 1 << 9;
