@@ -14,5 +14,5 @@
 mod plan;
 mod queue;
 
-pub use plan::{BUDGET_US, Plan, plan};
+pub use plan::{Plan, plan};
 pub use queue::{CLIENTS, ClientIndex, Queue};

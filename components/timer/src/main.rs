@@ -8,7 +8,7 @@ use protocol::badge::{Client, signal};
 use protocol::slots;
 use protocol::startup::Startup;
 use protocol::timer as wire;
-use timer::{BUDGET_US, ClientIndex, Plan, Queue, plan};
+use timer::{ClientIndex, Plan, Queue, plan};
 
 rt::component!(serve, alarm);
 
@@ -46,7 +46,7 @@ impl Alarm {
         self.thread.suspend()?;
         WAKE_TICKS.store(plan.wake_ticks, Ordering::Release);
         self.control
-            .configure(self.context, BUDGET_US, plan.period_us, 0, 0, 0)?;
+            .configure(self.context, plan.budget_us, plan.period_us, 0, 0, 0)?;
         self.thread.resume()
     }
 }
