@@ -255,12 +255,15 @@ pub fn end(function: u64) -> ! {
     }
 }
 
-/// Exceptions without end: the vectors point to where nothing is.
+/// Exceptions without end: the MMU off, the vectors where nothing is.
 pub fn crash() -> ! {
     // SAFETY: never returns to Rust.
     unsafe {
         asm!(
             "msr vbar_el1, xzr",
+            "mrs x0, sctlr_el1",
+            "bic x0, x0, #1",
+            "msr sctlr_el1, x0",
             "isb",
             "mov x0, #0x100",
             "br x0",

@@ -363,7 +363,7 @@ impl Program {
                 for foreign in [0, GICD, 0x7f_0000_0000, 0xfff_ffe0_0000] {
                     if let Some(balloon) = &mut self.balloon {
                         let buffer = balloon.inflate.buffer(0);
-                        poke(buffer, foreign / 4096 | (foreign / 4096 + 1) << 32);
+                        poke(buffer, (foreign / 4096) | ((foreign / 4096 + 1) << 32));
                         balloon.inflate.offer(0, buffer, 8, To::Device);
                         while balloon.inflate.take().is_none() {
                             wait_until(ticks() + ticks_per_ms());
@@ -491,10 +491,11 @@ pub extern "C" fn begin(tree: u64) -> ! {
                 Err(CommandError::Unknown) => write!(answer, "error no such command"),
                 Err(CommandError::Argument) => write!(answer, "error wrong arguments"),
             });
-            if written.is_ok() && answer.push('\n').is_ok() {
-                if let Some(agent) = &mut agent {
-                    agent.write(&answer);
-                }
+            if written.is_ok()
+                && answer.push('\n').is_ok()
+                && let Some(agent) = &mut agent
+            {
+                agent.write(&answer);
             }
         }
         if lines.is_empty() {
