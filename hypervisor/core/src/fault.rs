@@ -10,7 +10,7 @@ use crate::error::LookupFailure;
 use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
-use crate::object::{Tcb, ThreadState, ipc_flag, tcb_slot};
+use crate::object::{Endpoint, Tcb, ThreadState, ipc_flag, tcb_slot};
 use crate::registers;
 use crate::sched_context;
 use crate::thread;
@@ -161,14 +161,13 @@ const fn can_handle(rights: Rights) -> bool {
 
 /// The endpoint to which a handler slot leads, with badge and rights.
 #[inline]
-fn handler(tcb: Ref<Tcb>, slot: usize) -> Option<(Ref<crate::object::Endpoint>, u64, Rights)> {
-    match tcb.slots.get(slot).map(|s| s.cap.get().view()) {
-        Some(CapView::Endpoint {
-            object,
-            badge,
-            rights,
-        }) if can_handle(rights) => Some((object, badge, rights)),
-        _ => None,
+fn handler(tcb: Ref<Tcb>, slot: usize) -> Option<(Ref<Endpoint>, u64, Rights)> {
+    let cap = tcb.slots.get(slot)?.cap.get();
+    let (object, rights) = cap.as_endpoint()?;
+    if can_handle(rights) {
+        Some((object, cap.word(), rights))
+    } else {
+        None
     }
 }
 
@@ -253,14 +252,25 @@ pub fn write_message<A: Arch>(k: &Kernel<A>, sender: Ref<Tcb>, receiver: Ref<Tcb
             (Label::CapFault, write_lookup_failure(put, 3, failure))
         }
         Fault::UnknownSyscall { number } => {
-            for n in 0..registers::UNKNOWN_SYSCALL_WORDS {
-                put(n, registers::unknown_syscall_word(c, n));
+            let [x0, x1, x2, x3, x4, x5, x6, x7, ..] = &c.x;
+            for (n, x) in (0..).zip([x0, x1, x2, x3]) {
+                put(n, x.get());
             }
-            put(registers::UNKNOWN_SYSCALL_WORDS, number);
-            (
-                Label::UnknownSyscall,
-                registers::UNKNOWN_SYSCALL_WORDS.wrapping_add(1),
-            )
+            // The saved pc is the `svc` or `hvc`; word 10 is the instruction behind it.
+            let pc = c.pc.get();
+            let rest = [
+                x4.get(),
+                x5.get(),
+                x6.get(),
+                x7.get(),
+                pc,
+                c.sp.get(),
+                pc.wrapping_add(4),
+                c.spsr.get(),
+                number,
+            ];
+            ipc::set_buffer_words(k, receiver, &rest);
+            (Label::UnknownSyscall, 13)
         }
         Fault::UserException { number, code } => {
             put(0, c.pc.get());
@@ -317,21 +327,22 @@ pub enum Verdict {
 pub fn answer<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, handler: Ref<Tcb>) -> Verdict {
     let info = handler.context.x.get(1).map_or(0, Cell::get);
     let words = ipc::sendable(handler, info);
-    let fault = tcb.thread.fault.get();
-    let count = match fault {
-        Fault::UnknownSyscall { .. } => registers::UNKNOWN_SYSCALL_WORDS,
+    let most = match tcb.thread.fault.get() {
+        Fault::UnknownSyscall { .. } => {
+            let count = registers::UNKNOWN_SYSCALL_WORDS.min(words);
+            for n in 0..count {
+                let value = ipc::word(k, handler, n);
+                registers::set_unknown_syscall_word(k, tcb, n, value);
+            }
+            0
+        }
+        // The first words are pc, sp and spsr for both, as in the order of WriteRegisters.
         Fault::UserException { .. } => registers::USER_EXCEPTION_WORDS,
         Fault::Timeout { .. } => registers::TIMEOUT_WORDS,
         _ => return Verdict::Continue,
-    }
-    .min(words);
-    for n in 0..count {
-        let value = ipc::word(k, handler, n);
-        match fault {
-            Fault::UnknownSyscall { .. } => registers::set_unknown_syscall_word(k, tcb, n, value),
-            // The first words are pc, sp and spsr for both, as in the order of WriteRegisters.
-            _ => registers::set(k, tcb, n, value),
-        }
+    };
+    for n in 0..most.min(words) {
+        registers::set(k, tcb, n, ipc::word(k, handler, n));
     }
     if ipc::label(info) == 0 {
         Verdict::Continue

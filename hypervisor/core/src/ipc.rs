@@ -113,6 +113,7 @@ fn register(tcb: &Tcb, n: u64) -> Option<&Cell<u64>> {
 }
 
 /// Word `n` of the message that a thread sends; zero where it has none.
+#[inline]
 #[must_use]
 pub fn word<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64) -> u64 {
     if n < FAST_MESSAGE_REGISTERS {
@@ -127,6 +128,7 @@ pub fn word<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64) -> u64 {
 }
 
 /// Sets word `n` of the message that a thread receives; lost where it has no room.
+#[inline]
 pub fn set_word<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64, value: u64) {
     if n < FAST_MESSAGE_REGISTERS {
         if let Some(register) = register(&tcb, n) {
@@ -140,6 +142,21 @@ pub fn set_word<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64, value: u64) {
             buffer.wrapping_add(offset::MESSAGE).wrapping_add(n << 3),
             value,
         );
+    }
+}
+
+/// Sets the words behind those in registers of the message that a thread receives; lost where it has no room. `words` are at
+/// most 116.
+#[inline(always)]
+pub fn set_buffer_words<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, words: &[u64]) {
+    let buffer = receive_buffer(tcb);
+    if buffer == 0 {
+        return;
+    }
+    let mut at = buffer.wrapping_add(offset::MESSAGE + (FAST_MESSAGE_REGISTERS << 3));
+    for &word in words {
+        k.arch.write_word(at, word);
+        at = at.wrapping_add(8);
     }
 }
 

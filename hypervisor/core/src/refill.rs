@@ -80,6 +80,10 @@ pub fn head_time(sc: Ref<SchedContext>) -> u64 {
 #[inline]
 #[must_use]
 pub fn usable(sc: Ref<SchedContext>, now: u64, least: u64) -> bool {
+    if sc.period.get() == 0 {
+        // Round robin: a new slice follows the old one.
+        return configured(sc);
+    }
     head(sc).is_some_and(|r| r.time.get() <= now && r.amount.get() >= least)
 }
 
@@ -236,9 +240,16 @@ fn make_usable(sc: Ref<SchedContext>, least: u64) {
 
 /// The thread starts to use its budget now: time that could have been used before is lost, so that what is used comes back one
 /// period after now at the earliest. Refills that could be used within this one's time become one.
+#[inline]
 pub fn start(sc: Ref<SchedContext>, now: u64) {
+    if sc.period.get() != 0 {
+        start_sporadic(sc, now);
+    }
+}
+
+fn start_sporadic(sc: Ref<SchedContext>, now: u64) {
     let Some(first) = head(sc) else { return };
-    if sc.period.get() == 0 || first.time.get() > now {
+    if first.time.get() > now {
         return;
     }
     first.time.set(now);

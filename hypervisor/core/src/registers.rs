@@ -74,20 +74,6 @@ pub fn set<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64, value: u64) {
     }
 }
 
-/// Word `n` of an UnknownSyscall message. The saved pc is the `svc` or `hvc`; word 10 is the instruction behind it.
-#[inline]
-#[must_use]
-pub fn unknown_syscall_word(c: &Registers, n: u64) -> u64 {
-    match n {
-        0..=7 => c.x.get(n as usize).map_or(0, Cell::get),
-        8 => c.pc.get(),
-        9 => c.sp.get(),
-        10 => c.pc.get().wrapping_add(4),
-        11 => c.spsr.get(),
-        _ => 0,
-    }
-}
-
 /// Sets what word `n` of the answer to an UnknownSyscall message says. Word 10 is without effect: the thread continues at
 /// word 8.
 #[inline]
