@@ -189,8 +189,14 @@ impl Balloon {
                     self.settle(result);
                 }
             },
+            Event::Ready => {
+                // Linux offers the statistics buffer, and says so, before it sets DRIVER_OK: nobody could hear that.
+                let result = self.take_statistics(table, supply);
+                happened.statistics = result == Ok(Fresh::Yes);
+                self.settle(result.map(|_| ()));
+            }
             Event::Config { offset: 4, value } => self.actual_pages = value as u32,
-            Event::None | Event::Ready | Event::Config { .. } => {}
+            Event::None | Event::Config { .. } => {}
         }
         happened
     }

@@ -20,6 +20,12 @@ struct Guest {
 
 impl Guest {
     fn new(pieces: u32) -> Self {
+        let mut guest = Self::before_driver_ok(pieces);
+        start(&mut guest.balloon.transport);
+        guest
+    }
+
+    fn before_driver_ok(pieces: u32) -> Self {
         let (table, supply) = started(pieces, 0);
         let mut balloon = Balloon::new();
         negotiate(
@@ -29,7 +35,6 @@ impl Guest {
         for queue in 0..5 {
             set_up_queue(&mut balloon.transport, queue, 64, Self::areas(queue));
         }
-        start(&mut balloon.transport);
         Self {
             balloon,
             table,
@@ -155,6 +160,29 @@ fn statistics_are_asked_for_and_unknown_tags_skipped() {
             .balloon
             .ask_statistics(&mut guest.table, &mut guest.supply),
         Asked::No
+    );
+}
+
+/// Linux offers its statistics buffer before DRIVER_OK.
+#[test]
+fn statistics_offered_before_the_driver_is_ready_are_taken() {
+    let mut guest = Guest::before_driver_ok(2);
+    let mut raw = 6u16.to_le_bytes().to_vec();
+    raw.extend_from_slice(&4096u64.to_le_bytes());
+    guest.write(LIST, &raw);
+    assert!(!guest.offer(2, LIST, raw.len() as u32, 0).statistics);
+    let ready = guest.balloon.transport.write(0x70, Width::Word, 15);
+    assert_eq!(ready, Event::Ready);
+    let happened = guest
+        .balloon
+        .event(ready, &mut guest.table, &mut guest.supply);
+    assert!(happened.statistics);
+    assert_eq!(guest.balloon.statistics().available, Some(4096));
+    assert_eq!(
+        guest
+            .balloon
+            .ask_statistics(&mut guest.table, &mut guest.supply),
+        Asked::Yes
     );
 }
 
