@@ -3,7 +3,10 @@
 use crate::component::{Built, CALL, CSpace, Plan, Ports, SharedPages, build, make_tcb};
 use crate::kernel::{Doing, Failure, Mapping, Private, Source, add_table, make_vspace, map, slot};
 use crate::store::Store;
-use cap::{CNode, CNodeCapData, CapRights, Endpoint, Frame, ObjectType, Space, Tcb, VSpace, Vcpu};
+use cap::{
+    CNode, CNodeCapData, CapRights, Endpoint, Frame, Notification, ObjectType, Space, Tcb, VSpace,
+    Vcpu,
+};
 use heapless::Vec;
 use protocol::badge::{Client, signal};
 use protocol::bundle::MAX_FILES;
@@ -79,6 +82,8 @@ pub struct Living {
     pub vmm: Built,
     /// Its vCPU's thread.
     pub vcpu_thread: Tcb,
+    /// Its VMM's notification, badged `TICK`: says that the vCPU runs again after a pause.
+    pub nudge: Notification,
 }
 
 impl Living {
@@ -159,7 +164,19 @@ pub fn create(
     let vcpu_thread = make_vcpu(private, &vmm, ports, guest_vspace)?;
     window_faults(private, &vmm)?;
     signals(&servers.cspaces, ports, id)?;
-    Ok(Living { vmm, vcpu_thread })
+    let nudge = private.empty_slot()?;
+    slot(ports.notification)
+        .mint_to(
+            slot(nudge),
+            CapRights::WRITE,
+            signal::TICK | signal::IS_SIGNAL,
+        )
+        .doing("minting a VMM's notification")?;
+    Ok(Living {
+        vmm,
+        vcpu_thread,
+        nudge: Notification::new(nudge),
+    })
 }
 
 /// Page tables for all memory that the guest can have, in its own address space and in the VMM's window.

@@ -416,7 +416,10 @@ impl<'a> Supervisor<'a> {
         let (done, state) = if action == Action::Suspend {
             (living.vcpu_thread.suspend(), balancer::PauseState::Paused)
         } else {
-            (living.vcpu_thread.resume(), balancer::PauseState::Running)
+            let resumed = living.vcpu_thread.resume();
+            // What the VMM waited for on the vCPU's behalf ended with the pause.
+            living.nudge.signal();
+            (resumed, balancer::PauseState::Running)
         };
         if let Err(error) = done {
             rt::say(format_args!("pausing guest {}: {error:?}", id.0));

@@ -58,11 +58,12 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
     })?;
     let header = HEADER.call_once(|| header);
     rt::say(format_args!(
-        "system \"{}\": {} guests, pool of {} MiB; {} MiB of memory",
+        "system \"{}\": {} guests, pool of {} MiB; {} MiB of memory; {} ms after power-on",
         header.system.name,
         header.system.guests.len(),
         header.system.pool.mib(),
-        kernel.memory.left() >> 20
+        kernel.memory.left() >> 20,
+        rt::now_us() / 1000
     ));
 
     let servers = make_servers(&mut kernel)?;
@@ -119,6 +120,10 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
     };
     let before_guests = kernel.memory.handed_out();
     let entries = make_entries(&mut kernel, header, &template)?;
+    rt::say(format_args!(
+        "all is made {} ms after power-on",
+        rt::now_us() / 1000
+    ));
     let guest_bytes = kernel.memory.handed_out() - before_guests;
 
     let clients = SupervisorPorts::make(&mut kernel, &servers)?;
