@@ -50,7 +50,12 @@ impl Console {
             }
             Event::Notify(0) => self.receive(memory),
             Event::Notify(_) => self.transmit(memory),
-            Event::None | Event::Ready | Event::Config { .. } => {}
+            Event::Ready => {
+                // What was offered before DRIVER_OK.
+                self.transmit(memory);
+                self.receive(memory);
+            }
+            Event::None | Event::Config { .. } => {}
         }
     }
 

@@ -94,7 +94,7 @@ impl Hotplug {
 
     /// Acts on a register write.
     pub fn event<S: Supply>(&mut self, event: Event, table: &mut Table, supply: &mut S) {
-        if let Event::Notify(_) = event {
+        if matches!(event, Event::Notify(_) | Event::Ready) {
             self.work(table, supply);
         }
         // A reset leaves memory plugged (5.15.5): a new driver sends UNPLUG_ALL.
