@@ -14,6 +14,7 @@ use crate::invocation::FAST_MESSAGE_REGISTERS;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::{Endpoint, Slot, Tcb, ipc_flag, tcb_slot};
+use crate::slot;
 use core::cell::Cell;
 
 /// Words of the longest message (seL4_MsgMaxLength).
@@ -170,6 +171,19 @@ pub fn lookup(tcb: Ref<Tcb>, addr: u64) -> Result<Ref<Slot>, LookupFailure> {
     cnode::resolve(root, addr, ADDRESS_BITS).map(|found| found.slot)
 }
 
+/// [`lookup`] for a capability space of one CNode whose radix and guard make up the whole address; `None` for all others, and
+/// for an address that leads nowhere.
+#[inline(always)]
+#[must_use]
+pub fn lookup_flat(tcb: Ref<Tcb>, addr: u64) -> Option<Ref<Slot>> {
+    let node = tcb.slots[tcb_slot::CSPACE].cap.get().as_cnode()?;
+    let radix = node.radix & 63;
+    if node.radix.wrapping_add(node.guard_bits) != ADDRESS_BITS || addr >> radix != node.guard {
+        return None;
+    }
+    Some(slot::nth(node.slots, addr & !(u64::MAX << radix)))
+}
+
 /// The slots of the capabilities that a message carries.
 pub type ExtraCaps = [Option<Ref<Slot>>; MAX_CAPS];
 
@@ -269,6 +283,24 @@ pub fn transfer_short(sender: Ref<Tcb>, receiver: Ref<Tcb>, tag: u64, badge: u64
     }
 }
 
+/// Transfers a message without capabilities, of any length, from a thread that is in no fault.
+#[inline(always)]
+pub fn transfer_plain<A: Arch>(
+    k: &Kernel<A>,
+    sender: Ref<Tcb>,
+    receiver: Ref<Tcb>,
+    tag: u64,
+    badge: u64,
+) {
+    if is_short(tag) {
+        transfer_short(sender, receiver, tag, badge);
+    } else {
+        receiver.context.x[0].set(badge);
+        transfer_long(k, sender, receiver, None, tag, 0);
+    }
+}
+
+#[inline(never)]
 fn transfer_long<A: Arch>(
     k: &Kernel<A>,
     sender: Ref<Tcb>,

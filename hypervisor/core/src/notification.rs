@@ -31,6 +31,12 @@ pub fn signal<A: Arch>(k: &Kernel<A>, object: Ref<Notification>, badge: u64) {
         deliver(k, object, bound, badge);
         return;
     }
+    keep(object, badge);
+}
+
+/// The signal stays pending.
+#[inline(always)]
+pub(crate) fn keep(object: Ref<Notification>, badge: u64) {
     object.word.set(object.word.get() | badge);
     object.active.set(1);
 }

@@ -475,6 +475,19 @@ pub(crate) fn switch_thread<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
     k.arch.switch_to(tcb);
 }
 
+/// Makes a thread current that runs on its own scheduling context, which is not the current one.
+#[inline(never)]
+pub(crate) fn switch_thread_and_time<A: Arch>(
+    k: &Kernel<A>,
+    tcb: Ref<Tcb>,
+    sc: Option<Ref<SchedContext>>,
+) {
+    switch_sc(k, sc);
+    switch_thread(k, tcb);
+    update_deadline(k);
+    k.sched.now_known.set(false);
+}
+
 /// The last step of every kernel entry: decides which thread runs and makes it current.
 #[inline]
 pub fn schedule<A: Arch>(k: &Kernel<A>) {

@@ -1,7 +1,6 @@
 //! The direct way does what the long way does: the same system calls on two equal kernels, one of which never takes it.
 
 use super::stage::{Stage, Thread};
-use crate::cap::CapView;
 use crate::direct::{self, Path};
 use crate::mem::Ref;
 use crate::object::Tcb;
@@ -18,11 +17,14 @@ struct Scene {
     threads: [Thread; 4],
     eps: [u64; 2],
     replies: [u64; 2],
+    signals: u64,
 }
 
 impl Scene {
-    fn new() -> Self {
+    /// Servers without time of their own, or with it.
+    fn new(servers_are: Servers) -> Self {
         let s = Stage::new();
+        let signals = s.object(ObjectType::Notification);
         let pause = s.object(ObjectType::Notification);
         let eps = [
             s.object(ObjectType::Endpoint),
@@ -35,8 +37,12 @@ impl Scene {
             s.recv(servers[n].tcb, eps[n], replies[n]);
         }
         s.wake_boss(pause);
-        for t in servers {
-            s.must(t.sc, Label::SchedContextUnbind, &[], &[]);
+        for (t, period_us) in servers.into_iter().zip([1000, 3000]) {
+            if servers_are == Servers::Passive {
+                s.must(t.sc, Label::SchedContextUnbind, &[], &[]);
+            } else {
+                s.configure(t.sc, 1000, period_us, 0, 0);
+            }
         }
         let threads = [servers[0], servers[1], s.active(50), s.active(65)];
         s.boss_waits(pause);
@@ -45,6 +51,7 @@ impl Scene {
             threads,
             eps,
             replies,
+            signals,
         }
     }
 
@@ -83,7 +90,14 @@ impl Scene {
                 crate::refill::all(sc).collect::<Vec<_>>(),
             );
         }
-        picture + &format!(" {}", self.s.w.k.arch.deadline())
+        let signals = self.s.notification(self.signals);
+        picture
+            + &format!(
+                " {} {} {}",
+                self.s.w.k.arch.deadline(),
+                signals.active.get(),
+                signals.word.get()
+            )
     }
 
     /// One system call by whoever runs.
@@ -92,14 +106,32 @@ impl Scene {
         let Some(current) = self.s.current() else {
             return false;
         };
-        let call = [Syscall::Call, Syscall::ReplyRecv, Syscall::Recv][usize::from(call % 3)];
+        let call = [
+            Syscall::Call,
+            Syscall::Call,
+            Syscall::ReplyRecv,
+            Syscall::ReplyRecv,
+            Syscall::Recv,
+            Syscall::Send,
+            Syscall::NBSend,
+            Syscall::Wait,
+            Syscall::NBWait,
+        ][usize::from(call % 9)];
+        let about_signals = matches!(
+            call,
+            Syscall::Send | Syscall::NBSend | Syscall::Wait | Syscall::NBWait
+        );
         self.s.message(
             current,
             5,
             &[7, 8, 9, 10, 11][..usize::from(words % 6)],
             &[],
         );
-        current.context.x[0].set(self.eps[usize::from(cap % 2)]);
+        current.context.x[0].set(if about_signals {
+            self.signals
+        } else {
+            self.eps[usize::from(cap % 2)]
+        });
         current.context.x[6].set(self.replies[usize::from(reply % 2)]);
         current.context.pc.set(current.context.pc.get() + 4);
         let k = &self.s.w.k;
@@ -114,6 +146,12 @@ impl Scene {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Servers {
+    Passive,
+    Active,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Direct,
@@ -125,9 +163,11 @@ proptest! {
 
     #[test]
     fn the_direct_way_is_the_long_way(
+        passive in any::<bool>(),
         steps in prop::collection::vec((any::<(u8, u8, u8, u8)>(), 0u64..30_000), 1..40)
     ) {
-        let (a, b) = (Scene::new(), Scene::new());
+        let servers = if passive { Servers::Passive } else { Servers::Active };
+        let (a, b) = (Scene::new(servers), Scene::new(servers));
         for (choice, ticks) in steps {
             a.call(choice, Way::Direct);
             b.call(choice, Way::Long);
@@ -141,14 +181,17 @@ proptest! {
 
 #[test]
 fn call_and_answer_take_it() {
-    let scene = Scene::new();
-    // The highest client calls the higher server, and is answered, again and again.
-    for _ in 0..3 {
-        assert!(scene.call((0, 1, 0, 3), Way::Direct));
-        assert!(scene.call((1, 1, 1, 4), Way::Direct));
+    for servers in [Servers::Passive, Servers::Active] {
+        let scene = Scene::new(servers);
+        // The highest client calls the higher server, and is answered, again and again; with short and long messages.
+        for words in [3, 5, 0] {
+            assert!(scene.call((0, 1, 0, words), Way::Direct), "{servers:?}");
+            assert!(scene.call((2, 1, 1, words), Way::Direct), "{servers:?}");
+        }
+        // Signals nobody waits for, and taking them.
+        assert!(scene.call((5, 0, 0, 0), Way::Direct));
+        assert!(scene.call((7, 0, 0, 0), Way::Direct));
+        assert!(scene.call((8, 0, 0, 0), Way::Direct));
+        assert!(!scene.call((7, 0, 0, 0), Way::Direct), "it blocks");
     }
-    assert!(matches!(
-        scene.s.w.cap(scene.replies[1]),
-        CapView::Reply { .. }
-    ));
 }
