@@ -28,6 +28,13 @@ const GICR_BYTES: u64 = 0x2_0000;
 const REPORT_MS: u64 = 1000;
 /// Shortest distance of two reports, so that a guest cannot make the balancer busy.
 const REPORT_MIN_MS: u64 = 10;
+/// A guest that took back this many pieces it had reported free is using memory up: it is asked at once. 8 MiB.
+const TOUCHED_PIECES: u32 = 4;
+/// While a guest is using memory up, reports are at most this far apart, in milliseconds.
+const BUSY_REPORT_MS: u64 = 100;
+/// It counts as using memory up for this long after the last sign of it, in milliseconds. What was just plugged may be
+/// used up before a report in the balancer's rhythm tells.
+const BUSY_MS: u64 = 2000;
 /// How long a report waits for fresh statistics, in milliseconds.
 const STATISTICS_MS: u64 = 100;
 
@@ -110,6 +117,8 @@ pub struct Machine {
     last_report_ms: u64,
     asked_ms: Option<u64>,
     urgent: Urgency,
+    touched_pieces: u32,
+    busy_until_ms: u64,
 }
 
 impl Machine {
@@ -139,6 +148,8 @@ impl Machine {
             last_report_ms: 0,
             asked_ms: None,
             urgent: Urgency::Periodic,
+            touched_pieces: 0,
+            busy_until_ms: 0,
         }
     }
 
@@ -259,7 +270,11 @@ impl Machine {
             }
             3 => {
                 let event = self.hotplug.transport.write(offset, width, value);
+                let plugged = self.table.plugged();
                 self.hotplug.event(event, &mut self.table, host);
+                if self.table.plugged() > plugged {
+                    self.busy(now_ms());
+                }
                 if event == crate::virtio::transport::Event::Ready
                     || matches!(event, crate::virtio::transport::Event::Notify(_))
                 {
@@ -408,6 +423,25 @@ impl Machine {
         }
     }
 
+    /// The guest touched a piece that it had reported free, and has it again.
+    pub fn touched(&mut self, host: &mut impl Host, now_ms: u64) {
+        self.touched_pieces += 1;
+        if self.touched_pieces >= TOUCHED_PIECES {
+            self.touched_pieces = 0;
+            self.busy(now_ms);
+            if now_ms >= self.last_report_ms + REPORT_MIN_MS {
+                self.next_report_ms = now_ms;
+                self.time(host, now_ms);
+            }
+        }
+    }
+
+    /// The guest is using memory up: the next report comes soon.
+    fn busy(&mut self, now_ms: u64) {
+        self.busy_until_ms = now_ms + BUSY_MS;
+        self.next_report_ms = self.next_report_ms.min(now_ms + BUSY_REPORT_MS);
+    }
+
     /// The balancer wants a report now.
     pub fn report_wanted(&mut self, host: &mut impl Host, now_ms: u64) {
         self.next_report_ms = now_ms;
@@ -437,7 +471,12 @@ impl Machine {
         }
         self.urgent = Urgency::Periodic;
         self.last_report_ms = now_ms.max(1);
-        self.next_report_ms = now_ms + self.report_distance_ms;
+        let distance_ms = if now_ms < self.busy_until_ms {
+            self.report_distance_ms.min(BUSY_REPORT_MS)
+        } else {
+            self.report_distance_ms
+        };
+        self.next_report_ms = now_ms + distance_ms;
     }
 
     /// What the balancer hears.

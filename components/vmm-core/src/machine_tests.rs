@@ -154,6 +154,20 @@ fn reports_go_out_in_time_even_without_a_driver() {
 }
 
 #[test]
+fn a_guest_that_uses_memory_up_is_heard_soon() {
+    let (mut machine, mut world) = machine(8, 0);
+    machine.time(&mut world, 1000);
+    for touches in 0..4 {
+        assert_eq!(world.reports.len(), 1, "{touches}");
+        machine.touched(&mut world, 1100);
+    }
+    assert_eq!(world.reports.len(), 2);
+    assert_eq!(machine.next_ms(), 1200, "not in the balancer's 500 ms");
+    machine.time(&mut world, 3200);
+    assert_eq!(machine.next_ms(), 3700, "calm again");
+}
+
+#[test]
 fn what_was_taken_by_force_is_seen_at_the_next_touch() {
     let (mut machine, mut world) = machine(4, 0);
     let crate::pieces::State::Granted(piece) = machine.table.state(2) else {

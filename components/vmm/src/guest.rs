@@ -118,7 +118,10 @@ impl Guest {
         let _: Result<supervisor::Reply, _> =
             cap::call_value(supervisor, &supervisor::Request::Running, None);
         // The guest's counter is the machine's, so a boot can be measured from here to what the guest reads later.
-        rt::say(format_args!("its first instruction at {} ticks", rt::ticks()));
+        rt::say(format_args!(
+            "its first instruction at {} ticks",
+            rt::ticks()
+        ));
         self.thread.resume()?;
         Ok(())
     }
@@ -288,7 +291,11 @@ impl Guest {
             place = self.machine.place(ipa, &mut self.outside);
         }
         match place {
-            Place::Present => Ok(State::Answered(Answer::Empty)),
+            Place::Present => {
+                let now_ms = self.clock.now_ms();
+                self.machine.touched(&mut self.outside, now_ms);
+                Ok(State::Answered(Answer::Empty))
+            }
             Place::Already => {
                 if self.is_stuck(pc) {
                     return Ok(self.end(

@@ -187,24 +187,6 @@ fn statistics_offered_before_the_driver_is_ready_are_taken() {
 }
 
 #[test]
-fn statistics_offered_before_the_driver_is_ready_are_heard() {
-    let mut guest = Guest::new(2);
-    guest.balloon = Balloon::new();
-    negotiate(&mut guest.balloon.transport, F_STATS_VQ);
-    set_up_queue(&mut guest.balloon.transport, 2, 64, Guest::areas(2));
-    let mut raw = 6u16.to_le_bytes().to_vec();
-    raw.extend_from_slice(&4096u64.to_le_bytes());
-    guest.write(LIST, &raw);
-    assert!(!guest.offer(2, LIST, 10, 0).statistics);
-    let event = guest.balloon.transport.write(0x70, Width::Word, 15);
-    let happened = guest
-        .balloon
-        .event(event, &mut guest.table, &mut guest.supply);
-    assert!(happened.statistics);
-    assert_eq!(guest.balloon.statistics().available, Some(4096));
-}
-
-#[test]
 fn the_wanted_size_is_seen_in_configuration_space() {
     let mut guest = Guest::new(2);
     guest.balloon.want(1024);
