@@ -1,7 +1,6 @@
 //! The state machine: what the component asks of the policy, and each decision.
 
 use crate::guest::{Guest, ReclaimStep};
-use crate::observe::Shortage;
 use crate::plan::{Entry, plan};
 use crate::refusal::Refusal;
 use crate::settings::{change, check};
@@ -217,12 +216,11 @@ impl Balancer {
         let Some(guest) = self.guest_mut(guest) else {
             return Err(Refusal::NotRunning(guest));
         };
-        let (shortage, next_ms) = guest.take_report(now_ms, report);
-        let urgent = match (shortage, report.urgent) {
-            (Shortage::None, Urgency::Periodic) => Urgent::No,
-            _ => Urgent::Yes,
-        };
-        Ok((next_ms, urgent))
+        let (urgent, next_ms) = guest.take_report(now_ms, report);
+        match report.urgent {
+            Urgency::Event => Ok((next_ms, Urgent::Yes)),
+            Urgency::Periodic => Ok((next_ms, urgent)),
+        }
     }
 
     /// Whether there is room to start a guest. Memory that others have to give back for it is asked for by the next

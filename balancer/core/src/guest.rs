@@ -1,7 +1,8 @@
 //! What the balancer keeps of one guest: its reports, its status, and what it was asked for.
 
+use crate::balancer::Urgent;
 use crate::floor::floor;
-use crate::observe::{Observer, PEAK_WINDOW_S, Shortage, buffer_kib};
+use crate::observe::{Observed, Observer, PEAK_WINDOW_S, Shortage, buffer_kib};
 use crate::plan::{Entry, Standing};
 use crate::why::Why;
 use protocol::balancer::{Flag, Mode, PauseState, Report, Row, Settings, Status};
@@ -17,6 +18,8 @@ const STATUS_PERCENT: u64 = 2;
 /// Between two reports: calm, and with half the buffer gone.
 const CALM_MS: u32 = 1000;
 const PRESSED_MS: u32 = 10;
+/// ... and with just the buffer left.
+const BALANCED_MS: u32 = 200;
 /// A guest that stays pressed cannot be helped at this moment; after so many reports it is asked less often.
 const PRESSED_REPORTS: u16 = 64;
 const STILL_PRESSED_MS: u32 = 100;
@@ -110,11 +113,11 @@ impl Guest {
         }
     }
 
-    /// Takes a report; returns whether the guest is short, and when the next report is due, in milliseconds.
-    pub(crate) fn take_report(&mut self, now_ms: u64, report: &Report) -> (Shortage, u32) {
+    /// Takes a report; returns whether a decision should follow at once, and when the next report is due, in milliseconds.
+    pub(crate) fn take_report(&mut self, now_ms: u64, report: &Report) -> (Urgent, u32) {
         self.report = *report;
         let Some(available_kib) = report.available_kib else {
-            return (Shortage::None, CALM_MS);
+            return (Urgent::No, CALM_MS);
         };
         self.reported_ms = Some(now_ms);
         let percent = self.settings.buffer_percent;
@@ -122,25 +125,49 @@ impl Guest {
             .observer
             .observe(now_ms, report, available_kib, percent);
         let buffer = buffer_kib(seen.visible_kib, percent);
-        let half = buffer / 2;
-        let next_ms = if self.settings.mode == Mode::Static || seen.available_kib >= buffer {
-            self.pressed_reports = 0;
+        let next_ms = if self.settings.mode == Mode::Static {
             CALM_MS
-        } else if seen.available_kib > half {
-            self.pressed_reports = 0;
-            let left = (seen.available_kib - half) * u64::from(CALM_MS - PRESSED_MS);
-            PRESSED_MS + (left / (buffer - half).max(1)) as u32
         } else {
+            self.next_report_ms(&seen, buffer)
+        };
+        let hurry = seen.available_kib < buffer / 4 * 3;
+        let urgent = if hurry { Urgent::Yes } else { Urgent::No };
+        (urgent, next_ms)
+    }
+
+    /// When the next report is due: in 10 ms once half the buffer is gone, in 200 ms when just the buffer is there (a
+    /// burst can use it up in less than a second), in 1 s when twice as much is. A guest whose demand rises is asked
+    /// before it can have used up half of the way to the point where it is pressed.
+    fn next_report_ms(&mut self, seen: &Observed, buffer_kib: u64) -> u32 {
+        let half = buffer_kib / 2;
+        if seen.available_kib <= half {
             self.pressed_reports = self.pressed_reports.saturating_add(1);
-            if self.at_maximum() {
+            return if self.at_maximum() {
                 CALM_MS
             } else if self.pressed_reports > PRESSED_REPORTS {
                 STILL_PRESSED_MS
             } else {
                 PRESSED_MS
-            }
+            };
+        }
+        self.pressed_reports = 0;
+        let between = |from: u64, to: u64, from_ms: u32, to_ms: u32| {
+            let part =
+                u64::from(to_ms - from_ms) * (seen.available_kib - from) / (to - from).max(1);
+            from_ms + part as u32
         };
-        (seen.shortage, next_ms)
+        let by_level_ms = if seen.available_kib < buffer_kib {
+            between(half, buffer_kib, PRESSED_MS, BALANCED_MS)
+        } else if seen.available_kib < 2 * buffer_kib {
+            between(buffer_kib, 2 * buffer_kib, BALANCED_MS, CALM_MS)
+        } else {
+            CALM_MS
+        };
+        match ((seen.available_kib - half) * 500).checked_div(seen.rise_kib_s) {
+            Some(by_rise_ms) => by_level_ms.min(by_rise_ms.min(u64::from(CALM_MS)) as u32),
+            None => by_level_ms,
+        }
+        .max(PRESSED_MS)
     }
 
     pub(crate) fn set_pause(&mut self, now_ms: u64, state: PauseState) {

@@ -7,6 +7,12 @@ const SWAP_WINDOW_S: usize = 10;
 /// Seconds of demand that are remembered; no damping window is longer.
 pub(crate) const PEAK_WINDOW_S: usize = 16;
 
+/// How far ahead a rising demand is followed, in milliseconds: about what a guest needs to take memory into use once its
+/// target is raised.
+const AHEAD_MS: u64 = 500;
+/// A rise below this is noise: one granule.
+const RISE_KIB: u64 = 2048;
+
 /// Whether a guest is short of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Shortage {
@@ -26,6 +32,8 @@ pub(crate) struct Observed {
     pub(crate) available_kib: u64,
     /// What it needs.
     pub(crate) demand_kib: u64,
+    /// How fast that rises, in KiB per second; 0 when it does not.
+    pub(crate) rise_kib_s: u64,
     /// Whether it is short.
     pub(crate) shortage: Shortage,
 }
@@ -37,6 +45,7 @@ pub(crate) struct Observer {
     swapped_kib: Seconds<SWAP_WINDOW_S>,
     demand_kib: Seconds<PEAK_WINDOW_S>,
     last: Observed,
+    last_ms: u64,
     oom_kills: u32,
 }
 
@@ -67,14 +76,31 @@ impl Observer {
         } else {
             (visible_kib - available_kib, Shortage::None)
         };
-        self.demand_kib.raise(second, demand_kib);
+        let rise_kib_s = self.rise_kib_s(now_ms, visible_kib - available_kib);
+        // At most half a buffer: what is given too much stays with the guest until somebody needs it.
+        let ahead_kib = (rise_kib_s.saturating_mul(AHEAD_MS) / 1000)
+            .min(buffer_kib(visible_kib, buffer_percent) / 2);
+        let expected_kib = (visible_kib - available_kib).saturating_add(ahead_kib);
+        self.demand_kib.raise(second, demand_kib.max(expected_kib));
+        self.last_ms = now_ms;
         self.last = Observed {
             visible_kib,
             available_kib,
             demand_kib,
+            rise_kib_s,
             shortage,
         };
         self.last
+    }
+
+    /// How fast the used memory rises since the last report.
+    fn rise_kib_s(&self, now_ms: u64, used_kib: u64) -> u64 {
+        let before_kib = self.last.visible_kib - self.last.available_kib;
+        let rise_kib = used_kib.saturating_sub(before_kib);
+        if self.last_ms == 0 || rise_kib < RISE_KIB {
+            return 0;
+        }
+        rise_kib.saturating_mul(1000) / now_ms.saturating_sub(self.last_ms).max(50)
     }
 
     /// The last report, judged.
@@ -306,6 +332,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rise_is_followed_half_a_second_ahead() {
+        let mut observer = Observer::default();
+        see(&mut observer, 1000, 700, Counters::default());
+        let seen = see(&mut observer, 1500, 600, Counters::default());
+        assert_eq!((seen.demand_kib, seen.rise_kib_s), (400 * MIB, 200 * MIB));
+        assert_eq!(observer.peak_kib(1500, 1), 500 * MIB);
+        // It ends: what it really uses counts again.
+        let seen = see(&mut observer, 3000, 600, Counters::default());
+        assert_eq!(seen.rise_kib_s, 0);
+        assert_eq!(observer.peak_kib(3000, 1), 400 * MIB);
+    }
+
+    #[test]
     fn the_peak_of_the_window_is_remembered() {
         let mut observer = Observer::default();
         see(&mut observer, 500, 300, Counters::default());
@@ -331,6 +370,7 @@ mod tests {
                     Shortage::Saturated => prop_assert!(seen.demand_kib >= visible_kib),
                 }
                 prop_assert!(observer.peak_kib(index as u64 * 400, 2) >= seen.demand_kib);
+                prop_assert!(seen.available_kib <= seen.visible_kib);
             }
         }
     }

@@ -31,7 +31,7 @@ fn a_burst_is_served_before_the_guest_suffers() {
     host.guests[0].wanted_mib = 1200;
     host.run(3000);
     assert!(
-        host.guests[0].short_ms <= 500,
+        host.guests[0].short_ms <= 1500,
         "short for {} ms",
         host.guests[0].short_ms
     );
@@ -178,7 +178,8 @@ fn force_is_used_only_where_it_was_asked_for() {
     host.guests[0].manner = Manner::Refuses;
     host.run(4000);
     host.guests[1].wanted_mib = 1200;
-    host.run(10_000);
+    // Each step of its growth is asked for first.
+    host.run(20_000);
     assert!(host.assigned_mib(1) >= 1480, "{}", host.why(1));
     assert!(host.assigned_mib(0) >= 60, "never below its minimum");
 }
@@ -205,10 +206,14 @@ fn what_is_stranded_is_no_refusal_and_not_lost_to_the_guest() {
     host.guests[0].manner = Manner::Strands(4);
     host.run(4000);
     host.guests[1].wanted_mib = 1100;
-    host.run(20_000);
+    let mut stranded_mib = 0;
+    for _ in 0..200 {
+        host.run(100);
+        stranded_mib = stranded_mib.max(host.row(0).stranded_mib);
+    }
     let row = host.row(0);
     assert_eq!(row.status, Status::Ok, "{}", host.why(0));
-    assert!(row.stranded_mib > 0, "{} MiB", row.stranded_mib);
+    assert!(stranded_mib > 50, "{stranded_mib} MiB");
     assert!(host.assigned_mib(1) >= 1370, "{}", host.why(1));
     // It grows again, through what is stranded as well.
     host.guests[1].wanted_mib = 100;
