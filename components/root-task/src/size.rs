@@ -95,7 +95,11 @@ pub fn guest(bounds: &Bounds, pool: Pieces, data_pages: u64, image_bytes: u64) -
         (sys::REPLY_BITS, 2),
         (sys::ENDPOINT_BITS, 2),
     ];
-    let bytes: u64 = objects.iter().map(|(bits, count)| count << bits).sum();
+    // Objects smaller than a page are made between pages, whose alignment then costs up to a page each.
+    let bytes: u64 = objects
+        .iter()
+        .map(|(bits, count)| count << (*bits).max(sys::PAGE_BITS))
+        .sum();
     GuestSize {
         hotplug_bytes,
         hotplug_base,

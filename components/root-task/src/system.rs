@@ -68,6 +68,10 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
 
     let servers = make_servers(&mut kernel)?;
     make_pool(&mut kernel, header, servers.cspaces.memory)?;
+    rt::say(format_args!(
+        "the pool is made {} ms after power-on",
+        rt::now_us() / 1000
+    ));
     let faults = kernel.make(ObjectType::Endpoint, 0)?;
     let builder = Builder {
         bundle: boot.bundle,

@@ -6,7 +6,7 @@ use cap::{Endpoint, Notification, Received, Reply, SchedContext, SchedControl, T
 use core::sync::atomic::{AtomicU64, Ordering};
 use protocol::badge::{Client, signal};
 use protocol::slots;
-use protocol::startup::Startup;
+use protocol::startup::{Role, Startup};
 use protocol::timer as wire;
 use timer::{ClientIndex, Plan, Queue, plan};
 
@@ -51,7 +51,10 @@ impl Alarm {
     }
 }
 
-fn serve(_: Startup) {
+fn serve(startup: Startup) {
+    if !matches!(startup.role, Role::Timer) {
+        rt::fail("the startup page is not the timer's");
+    }
     let endpoint = Endpoint::new(slots::ENDPOINT);
     let reply = Reply::new(slots::REPLY);
     let alarm = Alarm {
