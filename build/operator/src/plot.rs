@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 1200.0;
 const HEIGHT: f64 = 700.0;
 const LEFT: f64 = 90.0;
-const RIGHT: f64 = 250.0;
+const RIGHT: f64 = 290.0;
 const TOP: f64 = 110.0;
 const BOTTOM: f64 = 70.0;
 /// Light for assigned, dark for demand; told apart also by people who do not see red and green apart.
@@ -22,6 +22,9 @@ const COLOURS: [(&str, &str); 6] = [
     ("#fcbba1", "#a50f15"),
     ("#d9d9d9", "#525252"),
 ];
+
+/// Reported free, whosever it is.
+const PROMISED: &str = "#f3f3e6";
 
 struct Axes {
     from_ms: u64,
@@ -93,7 +96,7 @@ pub fn to_svg(title: &str, history: &[Snapshot], marks: &[Mark]) -> String {
     };
     let _ = writeln!(
         svg,
-        r##"<text x="{LEFT}" y="52" fill="#444">Light: memory assigned to a guest, one guest above the other. Dark: what the guest needs of it (demand). White, up to the pool: free.</text>"##
+        r##"<text x="{LEFT}" y="52" fill="#444">One guest above the other. Dark: what it needs (demand). Light: memory assigned to it beyond that. Cream: what it reported free. White: free.</text>"##
     );
     grid(&mut svg, &axes, last);
     let names: Vec<String> = last.guests.iter().map(|guest| guest.name.clone()).collect();
@@ -167,17 +170,20 @@ fn layers(svg: &mut String, axes: &Axes, history: &[Snapshot], names: &[String])
     for (number, name) in names.iter().enumerate() {
         let (light, dark) = COLOURS[number % COLOURS.len()];
         let mut top = base.clone();
+        let mut assigned = base.clone();
         let mut demand = base.clone();
-        for ((snapshot, top), demand) in history.iter().zip(&mut top).zip(&mut demand) {
+        for (index, snapshot) in history.iter().enumerate() {
             let Some(row) = snapshot.guest(name).and_then(|guest| guest.row) else {
                 continue;
             };
-            let assigned = row.assigned.mib() as f64;
-            *top += assigned;
+            let promised = (row.assigned.mib() + row.reported.mib()) as f64;
+            top[index] += promised;
+            assigned[index] += row.assigned.mib() as f64;
             // What a guest needs beyond what it has would lie in its neighbour's layer.
-            *demand += f64::from(row.demand_mib).min(assigned);
+            demand[index] += f64::from(row.demand_mib).min(promised);
         }
-        area(svg, axes, &times, &base, &top, light);
+        area(svg, axes, &times, &base, &top, PROMISED);
+        area(svg, axes, &times, &base, &assigned, light);
         area(svg, axes, &times, &base, &demand, dark);
         let line: String = times
             .iter()
@@ -288,11 +294,19 @@ fn legend(svg: &mut String, last: &Snapshot, names: &[String]) {
             escape(name)
         );
     }
-    y += 24.0;
-    let _ = writeln!(
-        svg,
-        r##"<text x="{x}" y="{y:.1}" font-size="11" fill="#444">light: assigned, dark: demand</text>"##
-    );
+    for (name, fill) in [
+        ("light: assigned", "#cccccc"),
+        ("dark: demand", "#555555"),
+        ("reported free, still promised to its guest", PROMISED),
+    ] {
+        y += 20.0;
+        let _ = writeln!(
+            svg,
+            r##"<rect x="{x}" y="{:.1}" width="12" height="12" fill="{fill}" stroke="#999"/><text x="{:.1}" y="{y:.1}" font-size="11">{name}</text>"##,
+            y - 10.0,
+            x + 20.0
+        );
+    }
 }
 
 #[cfg(test)]
