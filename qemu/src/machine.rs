@@ -53,6 +53,9 @@ pub enum Count {
     /// With the host's clock.
     #[default]
     Wall,
+    /// One nanosecond an instruction, and with the host's clock while nothing runs (`-icount shift=0,sleep=on`): a busy
+    /// host makes the machine slower, and not the time in which its guests must get something done shorter.
+    Paced,
     /// One nanosecond an instruction (`-icount shift=0,sleep=off`): repeatable on any machine.
     Instructions,
 }
@@ -143,8 +146,13 @@ impl Machine {
         .iter()
         .map(OsString::from)
         .collect();
-        if self.count == Count::Instructions {
-            arguments.extend(["-icount", "shift=0,sleep=off"].map(OsString::from));
+        let icount = match self.count {
+            Count::Wall => None,
+            Count::Paced => Some("shift=0,sleep=on"),
+            Count::Instructions => Some("shift=0,sleep=off"),
+        };
+        if let Some(icount) = icount {
+            arguments.extend(["-icount", icount].map(OsString::from));
         }
         arguments.extend(self.extra.iter().cloned());
         arguments.push("-kernel".into());

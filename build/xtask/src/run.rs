@@ -70,7 +70,8 @@ impl Run {
             scale: None,
             show: Show::Plain,
             afterwards: Afterwards::End,
-            count: Count::Wall,
+            // The scenario's times are guest time: a stall or a ramp must not depend on what else the host does.
+            count: Count::Paced,
             flavour: Flavour::Release,
             report: None,
             plot: None,
