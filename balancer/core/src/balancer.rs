@@ -14,6 +14,8 @@ use protocol::units::{GuestId, Line, MAX_GUESTS, Pieces};
 
 /// Room that was found for a guest is kept for it this long after it last asked.
 const ROOM_MS: u64 = 10_000;
+/// A guest may wait this long for what others could give and do not (they are late, or their demand is just falling).
+const PATIENCE_MS: u64 = 30_000;
 /// A change of target below this part of it is not worth a guest's work, unless the guest is short.
 const DEAD_BAND_PART: u32 = 128;
 /// A guest may always be asked for this much at a time, whatever it holds (128 MiB).
@@ -75,6 +77,8 @@ pub enum Urgent {
 #[derive(Clone, Copy, Debug)]
 struct Room {
     startup: Pieces,
+    /// When its guest first asked.
+    since_ms: u64,
     until_ms: u64,
 }
 
@@ -233,28 +237,41 @@ impl Balancer {
         snapshot: &Snapshot,
     ) -> Reply {
         let index = usize::from(guest.0);
-        if let Some(room) = self.rooms.get_mut(index) {
-            *room = None;
-        }
+        let earlier = self.rooms.get_mut(index).and_then(Option::take);
+        let since_ms = match earlier {
+            Some(room) if room.until_ms > now_ms => room.since_ms,
+            _ => now_ms,
+        };
         self.take_accounts(snapshot);
         let needed = bounds.startup;
         let free = self.free(now_ms, snapshot);
-        let could_give = self.each().fold(Pieces(0), |sum, (_, guest)| {
-            if guest.left(now_ms).is_some() || guest.is_unresponsive() {
-                return sum;
-            }
-            let claim = guest.claim(guest.account.target);
-            sum.plus(claim.minus(Pieces(guest.entry(now_ms).floor)))
-        });
         // A reserve that is not there must be filled first.
         let debt = self.debt(now_ms, snapshot);
-        let available = free.plus(could_give).minus(debt);
-        if needed > available {
+        let mut from_willing = Pieces(0);
+        let mut from_late = Pieces(0);
+        for (_, guest) in self.each() {
+            if guest.left(now_ms).is_some() {
+                continue;
+            }
+            let claim = guest.claim(guest.account.target);
+            let now = claim.minus(Pieces(guest.entry(now_ms).floor));
+            let soon = claim.minus(guest.floor_soon());
+            if guest.is_unresponsive() {
+                from_late = from_late.plus(now.max(soon));
+            } else {
+                from_willing = from_willing.plus(now);
+                from_late = from_late.plus(soon.minus(now));
+            }
+        }
+        let available = free.plus(from_willing).minus(debt);
+        let patient = now_ms.saturating_sub(since_ms) < PATIENCE_MS;
+        if needed > available && !(patient && needed <= available.plus(from_late)) {
             return Reply::NoRoom { needed, available };
         }
         if let Some(room) = self.rooms.get_mut(index) {
             *room = Some(Room {
                 startup: needed,
+                since_ms,
                 until_ms: now_ms + ROOM_MS,
             });
         }

@@ -254,19 +254,28 @@ impl Guest {
             .peak_kib(now_ms, usize::from(self.damping.window_s))
     }
 
+    /// What it will keep once its demand of the last seconds is forgotten, in held memory.
+    pub(crate) fn floor_soon(&self) -> Pieces {
+        match self.settings.mode {
+            Mode::Static => self.settings.bounds.startup,
+            Mode::Dynamic => self
+                .floor_for(self.observer.last().demand_kib)
+                .plus(self.stranded()),
+        }
+    }
+
     /// What a co-operative reclaim leaves, in visible memory.
     fn visible_floor(&self, now_ms: u64) -> Pieces {
+        self.floor_for(self.demand_kib(now_ms))
+    }
+
+    fn floor_for(&self, demand_kib: u64) -> Pieces {
         let total_kib = self
             .report
             .visible_kib
             .saturating_add(self.report.ballooned_kib);
         let minimum = self.settings.bounds.minimum.max(self.account.minimum);
-        floor(
-            minimum,
-            total_kib,
-            self.demand_kib(now_ms),
-            self.report.swap_free_kib,
-        )
+        floor(minimum, total_kib, demand_kib, self.report.swap_free_kib)
     }
 
     fn stranded(&self) -> Pieces {
@@ -379,8 +388,8 @@ impl Guest {
                 }
                 Stage::Asked | Stage::Reminded => ReclaimStep::Wait,
             }
-        } else if given.0 * 2 >= reclaim.asked.0 {
-            // Most of it is back: another term for the rest. A guest that drips halves what it owes in each.
+        } else if given.0.saturating_mul(4) >= reclaim.asked.0 {
+            // A good part of it is back: another term for the rest. A guest that drips does not come this far.
             self.reclaim = Some(term(Stage::Asked));
             ReclaimStep::Wait
         } else {

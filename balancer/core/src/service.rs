@@ -92,7 +92,8 @@ impl<M: MemoryServer> Service<M> {
                 self.decide(now_ms);
                 Ok(Reply::Done)
             }
-            (Client::Console, Request::Row(guest)) => {
+            // The supervisor remembers a guest's settings for its next start.
+            (Client::Console | Client::Supervisor, Request::Row(guest)) => {
                 let row = self.balancer.row(now_ms, guest);
                 row.map(Reply::Row).ok_or(Refusal::NotRunning(guest))
             }

@@ -249,6 +249,35 @@ fn starting_reclaims_first_and_is_refused_with_the_arithmetic() {
 }
 
 #[test]
+fn a_start_waits_for_a_late_guest_and_is_refused_when_it_stays_late() {
+    for (manner, starts) in [(Manner::Follows(16), true), (Manner::Refuses, false)] {
+        let mut host = two();
+        host.guests[0].wanted_mib = 1000;
+        host.settle(4000, 30_000);
+        host.guests[0].manner = Manner::Refuses;
+        host.guests[0].wanted_mib = 100;
+        host.run(3000);
+        // 128 of reserve, 512 and 1250 assigned. Somebody asks for what the late guest has, and it gives nothing.
+        host.guests[1].wanted_mib = 500;
+        host.run(6000);
+        assert_eq!(host.row(0).status, Status::Unresponsive, "{}", host.why(0));
+        let new = settings(64, 512, 1024);
+        let early = host.start(new, 60, 2000);
+        assert!(matches!(
+            early.map_err(|reply| *reply),
+            Err(Reply::Wait { .. })
+        ));
+        host.guests[0].manner = manner;
+        let later = host.start(new, 60, 60_000).map_err(|reply| *reply);
+        if starts {
+            assert_eq!(later, Ok(2));
+        } else {
+            assert!(matches!(later, Err(Reply::NoRoom { .. })), "{later:?}");
+        }
+    }
+}
+
+#[test]
 fn a_stopped_guest_gives_everything_back() {
     let mut host = two();
     host.guests[0].wanted_mib = 900;
