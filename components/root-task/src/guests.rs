@@ -9,6 +9,7 @@ use cap::{
 };
 use heapless::Vec;
 use protocol::badge::{Client, signal};
+use protocol::balancer::Settings;
 use protocol::bundle::MAX_FILES;
 use protocol::layout::{GUEST_WINDOW_VADDR, ipa};
 use protocol::slots;
@@ -17,7 +18,7 @@ use protocol::system::Guest;
 use protocol::units::GuestId;
 use root_task::image::{Access, Image};
 use root_task::manifest::{self, Service, Thread};
-use root_task::size::{GuestSize, memory_ranges};
+use root_task::size::{GuestSize, VmmImage, memory_ranges};
 
 /// Bytes that one second-level page table covers.
 const GIB: u64 = 1 << 30;
@@ -35,6 +36,8 @@ pub struct Template<'a> {
     pub store: Store,
     /// The machine's interrupt controller.
     pub gic: Gic,
+    /// What sizes depend on.
+    pub sizes: VmmImage,
     /// Frames of the virtual CPU interface, on a GICv2.
     pub gicv: Vec<Frame, GICV_PAGES>,
     /// Unbadged endpoints of the services.
@@ -113,6 +116,7 @@ pub fn create(
     template: &Template<'_>,
     id: GuestId,
     guest: &Guest,
+    settings: &Settings,
     size: &GuestSize,
 ) -> Result<Living, Failure> {
     let missing = Failure::Unusable("a guest's file is not in the store");
@@ -127,7 +131,7 @@ pub fn create(
         log_id: client.log_id(),
         role: Role::Vmm(protocol::startup::Vmm {
             guest: id,
-            settings: guest.settings,
+            settings: *settings,
             kernel,
             initrd,
             command_line: guest.command_line.clone(),
@@ -159,7 +163,7 @@ pub fn create(
         files.push(file).map_err(|_| Failure::NoSlot)?;
     }
     template.store.map_into(private, vmm.vspace, &files)?;
-    prepare_memory(private, &vmm, guest_vspace, guest, size)?;
+    prepare_memory(private, &vmm, guest_vspace, settings, size)?;
     map_gicv(private, template, guest_vspace)?;
     let vcpu_thread = make_vcpu(private, &vmm, ports, guest_vspace)?;
     window_faults(private, &vmm)?;
@@ -184,10 +188,10 @@ fn prepare_memory(
     private: &mut Private,
     vmm: &Built,
     guest_vspace: VSpace,
-    guest: &Guest,
+    settings: &Settings,
     size: &GuestSize,
 ) -> Result<(), Failure> {
-    for (first, end) in memory_ranges(size, guest.settings.bounds.startup) {
+    for (first, end) in memory_ranges(size, settings.bounds.startup) {
         let mut at = first & !(GIB - 1);
         while at < end {
             add_table(private, guest_vspace, at)?;

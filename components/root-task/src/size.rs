@@ -48,15 +48,54 @@ pub const fn tables_for(first: u64, end: u64) -> u64 {
     }
 }
 
-/// The sizes for a guest with these bounds. `pool` bounds what it could ever have; twice its maximum is prepared, so that
-/// the operator can raise the maximum while it runs. `data_pages` are the VMM image's writable pages, `image_bytes` the
-/// span of its whole image.
+/// The VMM's image, as far as sizes depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmmImage {
+    /// Writable pages.
+    pub data_pages: u64,
+    /// Bytes from its first address to its last.
+    pub span_bytes: u64,
+}
+
+/// How much of a guest's possible growth is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headroom {
+    /// Up to its maximum.
+    Maximum,
+    /// Up to twice its maximum, so that the operator can raise the maximum while it runs.
+    TwiceMaximum,
+}
+
+/// The sizes for a guest with these bounds, in private memory of `1 << untyped_bits` bytes that exists already: with the
+/// most headroom that fits. `None` when nothing fits.
 #[must_use]
-pub fn guest(bounds: &Bounds, pool: Pieces, data_pages: u64, image_bytes: u64) -> GuestSize {
+pub fn guest_within(
+    bounds: &Bounds,
+    pool: Pieces,
+    image: VmmImage,
+    untyped_bits: u32,
+) -> Option<GuestSize> {
+    [Headroom::TwiceMaximum, Headroom::Maximum]
+        .into_iter()
+        .map(|headroom| guest(bounds, pool, image, headroom))
+        .find(|size| size.untyped_bits <= untyped_bits)
+}
+
+/// The sizes for a guest with these bounds. `pool` bounds what it could ever have beside its maximum.
+#[must_use]
+pub fn guest(bounds: &Bounds, pool: Pieces, image: VmmImage, headroom: Headroom) -> GuestSize {
+    let VmmImage {
+        data_pages,
+        span_bytes,
+    } = image;
+    let factor = match headroom {
+        Headroom::Maximum => 1,
+        Headroom::TwiceMaximum => 2,
+    };
     let most_in_cnode = ((1u64 << slots::vmm::RADIX) - slots::vmm::GUEST_FRAMES) / 2;
     let startup = u64::from(bounds.startup.0);
     let capacity = u64::from(bounds.maximum.0)
-        .saturating_mul(2)
+        .saturating_mul(factor)
         .min(u64::from(pool.0))
         .max(u64::from(bounds.maximum.0))
         .max(startup)
@@ -78,8 +117,7 @@ pub fn guest(bounds: &Bounds, pool: Pieces, data_pages: u64, image_bytes: u64) -
         .iter()
         .map(|thread| thread.stack_pages)
         .sum();
-    let image_tables =
-        (IMAGE_VADDR + image_bytes).div_ceil(PIECE_BYTES) - IMAGE_VADDR / PIECE_BYTES;
+    let image_tables = (IMAGE_VADDR + span_bytes).div_ceil(PIECE_BYTES) - IMAGE_VADDR / PIECE_BYTES;
     // Low addresses: one second-level table, third-level ones for image, startup page, IPC buffers, stacks; the store: one
     // second-level; the guest's device region: one of each.
     let tables = 1 + image_tables + 3 + 1 + 2 + 2 * memory_tables;
@@ -110,11 +148,12 @@ pub fn guest(bounds: &Bounds, pool: Pieces, data_pages: u64, image_bytes: u64) -
     }
 }
 
-/// Slots of the root task's CNode that a guest needs: every object above has one, and so have the copies of the shared
-/// image pages, of the store's frames and of the virtual CPU interface, and the badged endpoints that are minted.
+/// Slots of the root task's CNode that a guest needs, whatever its private memory is used for: every page of it can have
+/// one, and so have the smaller objects, the copies of the shared image pages, of the store's frames and of the virtual
+/// CPU interface, and the badged endpoints that are minted.
 #[must_use]
 pub const fn guest_slots(size: &GuestSize, shared_pages: u64, store_frames: u64) -> u64 {
-    (size.bytes >> sys::PAGE_BITS) + shared_pages + store_frames + 96
+    (1 << (size.untyped_bits - sys::PAGE_BITS)) + shared_pages + store_frames + 96
 }
 
 #[cfg(test)]
@@ -130,9 +169,19 @@ mod tests {
         }
     }
 
+    const IMAGE: VmmImage = VmmImage {
+        data_pages: 40,
+        span_bytes: 200 << 10,
+    };
+
     #[test]
     fn a_quarter_scale_guest_is_small() {
-        let size = guest(&bounds(128, 512), Pieces(1024), 40, 200 << 10);
+        let size = guest(
+            &bounds(128, 512),
+            Pieces(1024),
+            IMAGE,
+            Headroom::TwiceMaximum,
+        );
         assert_eq!(size.hotplug_base, 0x1_0000_0000);
         assert_eq!(size.hotplug_bytes, (1024 - 128) * PIECE_BYTES);
         assert_eq!(size.memory_tables, 1 + 2);
@@ -155,7 +204,17 @@ mod tests {
         ) {
             let maximum = (startup + more).min(4096);
             let startup = startup.min(maximum);
-            let size = guest(&bounds(startup, maximum), Pieces(pool), data, data * 4096 + 65536);
+            let image = VmmImage {
+                data_pages: data,
+                span_bytes: data * 4096 + 65536,
+            };
+            let bounds = bounds(startup, maximum);
+            let size = guest(&bounds, Pieces(pool), image, Headroom::TwiceMaximum);
+            let least = guest(&bounds, Pieces(pool), image, Headroom::Maximum);
+            prop_assert!(least.bytes <= size.bytes);
+            let within = guest_within(&bounds, Pieces(pool), image, least.untyped_bits);
+            prop_assert!(within.is_some_and(|within| within.untyped_bits <= least.untyped_bits));
+            prop_assert_eq!(guest_within(&bounds, Pieces(pool), image, least.untyped_bits - 1), None);
             let capacity = u64::from(startup) + size.hotplug_bytes / PIECE_BYTES;
             prop_assert!(capacity >= u64::from(maximum));
             prop_assert!(slots::vmm::GUEST_FRAMES + 2 * capacity <= 1 << size.radix);

@@ -9,12 +9,13 @@ use crate::system::SupervisorPorts;
 use cap::{CallError, Endpoint, Received, Reply as ReplyCap, call_value};
 use heapless::Vec;
 use protocol::badge::{Client, signal};
+use protocol::balancer::Settings;
 use protocol::supervisor::{EndReason, GuestState, Reply, Request};
 use protocol::system::{Autostart, Guest};
 use protocol::units::{GuestId, Line, MAX_GUESTS, Pieces};
 use protocol::{balancer, memory, timer};
 use root_task::guest::{Action, Event, Guest as Life};
-use root_task::size::GuestSize;
+use root_task::size;
 
 /// How often the balancer is asked for room while a guest waits.
 const ASK_EVERY_US: u64 = 50_000;
@@ -24,7 +25,10 @@ const ASK_EVERY_US: u64 = 50_000;
 pub struct Entry {
     life: Life,
     private: Private,
-    size: GuestSize,
+    /// log2 of the bytes of its private memory.
+    private_bits: u32,
+    /// Those of the description, then what the operator made of them while it ran.
+    settings: Settings,
     living: Option<Living>,
     detail: Line,
 }
@@ -32,11 +36,12 @@ pub struct Entry {
 impl Entry {
     /// A guest that was never started, with its private memory.
     #[must_use]
-    pub const fn new(private: Private, size: GuestSize) -> Self {
+    pub const fn new(private: Private, private_bits: u32, settings: Settings) -> Self {
         Self {
             life: Life::new(),
             private,
-            size,
+            private_bits,
+            settings,
             living: None,
             detail: Line::new(),
         }
@@ -283,11 +288,7 @@ impl<'a> Supervisor<'a> {
             if self.entry(id).map(|entry| entry.life.state()) != Some(GuestState::Waiting) {
                 continue;
             }
-            let Some(bounds) = self
-                .guests
-                .get(usize::from(id.0))
-                .map(|g| g.settings.bounds)
-            else {
+            let Some(bounds) = self.entry(id).map(|entry| entry.settings.bounds) else {
                 continue;
             };
             let request = balancer::Request::MakeRoom { guest: id, bounds };
@@ -342,10 +343,11 @@ impl<'a> Supervisor<'a> {
 
     /// Admits a guest and builds its VMM: `Built`, or `BuildFailed` when everything that was begun has been undone.
     fn bring_up(&mut self, id: GuestId) -> Event {
-        let Some(guest) = self.guests.get(usize::from(id.0)) else {
+        let (Some(guest), Some(entry)) = (self.guests.get(usize::from(id.0)), self.entry(id))
+        else {
             return Event::BuildFailed;
         };
-        let settings = guest.settings;
+        let settings = entry.settings;
         let admit = memory::Request::Admit {
             guest: id,
             bounds: settings.bounds,
@@ -376,8 +378,20 @@ impl<'a> Supervisor<'a> {
             return Err(Failure::NoSlot);
         };
         entry.detail.clear();
-        let size = entry.size;
-        let living = create(&mut entry.private, &self.template, id, guest, &size)?;
+        let settings = entry.settings;
+        let sizes = self.template.sizes;
+        let size = size::guest_within(&settings.bounds, self.costs.pool, sizes, entry.private_bits)
+            .ok_or(Failure::Unusable(
+                "its private memory is too small for its new limits",
+            ))?;
+        let living = create(
+            &mut entry.private,
+            &self.template,
+            id,
+            guest,
+            &settings,
+            &size,
+        )?;
         let living = entry.living.insert(living);
         living.vmm.resume()
     }
@@ -396,6 +410,12 @@ impl<'a> Supervisor<'a> {
     fn undo(&mut self, id: GuestId) {
         if let Err(trouble) = self.call_memory(&memory::Request::Retire(id)) {
             rt::say(format_args!("retiring guest {}: {trouble}", id.0));
+        }
+        // What the operator changed while it ran holds at its next start.
+        if let Ok(balancer::Reply::Row(row)) = self.call_balancer(&balancer::Request::Row(id))
+            && let Some(entry) = self.entries.get_mut(usize::from(id.0))
+        {
+            entry.settings = row.settings;
         }
         match self.call_balancer(&balancer::Request::Stopped(id)) {
             Ok(balancer::Reply::Done) => {}

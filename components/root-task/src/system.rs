@@ -29,7 +29,7 @@ use root_task::image::{Image, PAGE};
 use root_task::manifest::{
     self, Component, SPEAKER_PRIORITY, SUPERVISOR_PRIORITY, Service, Thread,
 };
-use root_task::size;
+use root_task::size::{self, Headroom, VmmImage};
 use rt::root::Boot;
 use sel4_sys::{RETYPE_FAN_OUT_LIMIT, WORD_BITS, init_slot};
 use spin::Once;
@@ -112,8 +112,13 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
     let before_store = kernel.memory.handed_out();
     let store = Store::load(&mut kernel, boot.bundle, header)?;
     let store_bytes = kernel.memory.handed_out() - before_store;
+    let sizes = VmmImage {
+        data_pages: guests::writable_pages(&image),
+        span_bytes: guests::span(&image),
+    };
     let template = Template {
         image,
+        sizes,
         shared,
         store,
         gic: board.gic,
@@ -447,12 +452,11 @@ fn make_entries(
     header: &Header,
     template: &Template<'_>,
 ) -> Result<Vec<Entry, MAX_GUESTS>, Failure> {
-    let data_pages = guests::writable_pages(&template.image);
-    let span = guests::span(&template.image);
     let mut entries = Vec::new();
     for guest in &header.system.guests {
         let bounds = &guest.settings.bounds;
-        let size = size::guest(bounds, header.system.pool, data_pages, span);
+        let pool = header.system.pool;
+        let size = size::guest(bounds, pool, template.sizes, Headroom::TwiceMaximum);
         let untyped = kernel.make(ObjectType::Untyped, size.untyped_bits)?;
         let count = size::guest_slots(&size, template.shared.count, template.store.frames());
         let first = kernel.slots.take(count)?;
@@ -461,7 +465,7 @@ fn make_entries(
             slots: Slots::new(first, first + count),
         };
         entries
-            .push(Entry::new(private, size))
+            .push(Entry::new(private, size.untyped_bits, guest.settings))
             .map_err(|_| Failure::NoSlot)?;
     }
     Ok(entries)
