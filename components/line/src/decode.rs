@@ -38,13 +38,16 @@ enum Next {
     Inside,
 }
 
+/// One byte more than the longest frame: only what fills all of it is too long.
+const BUFFER_BYTES: usize = MAX_BODY_BYTES + 1;
+
 /// Takes the line apart, byte by byte.
 ///
 /// A zero byte opens a frame; a sound frame's closing zero leads back to text. The closing zero of a damaged frame may
 /// as well be the opening one of the next (a delimiter may have been lost), so it is taken as both.
 pub struct Decoder {
     state: State,
-    buffer: [u8; MAX_BODY_BYTES],
+    buffer: [u8; BUFFER_BYTES],
     len: usize,
 }
 
@@ -60,7 +63,7 @@ impl Decoder {
     pub const fn new() -> Self {
         Self {
             state: State::Outside,
-            buffer: [0; MAX_BODY_BYTES],
+            buffer: [0; BUFFER_BYTES],
             len: 0,
         }
     }
@@ -78,7 +81,7 @@ impl Decoder {
             (_, 0) if self.len == 0 => None,
             (_, 0) => Some(self.close()),
             (_, byte) => {
-                // `close` empties a full buffer before the next byte comes, so there is room.
+                // A full buffer is given up below before the next byte comes, so there is room.
                 if let Some(place) = self.buffer.get_mut(self.len) {
                     *place = byte;
                     self.len += 1;
@@ -118,7 +121,7 @@ impl Decoder {
     }
 
     fn close(&mut self) -> Item<'_> {
-        let mut raw = [0; MAX_BODY_BYTES];
+        let mut raw = [0; BUFFER_BYTES];
         let sound = self
             .buffer
             .get(..self.len)

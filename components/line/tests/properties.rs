@@ -197,3 +197,14 @@ fn what_does_not_fit_is_refused_with_its_size() {
         Ok(MAX_FRAME_BYTES)
     );
 }
+
+/// The longest body there is: no zero in it, so every group of 254 costs a code byte.
+#[test]
+fn the_longest_frame_is_a_frame() {
+    let channel = Channel::Management;
+    for byte in [0xff, 1, 0] {
+        let payload = vec![byte; MAX_PAYLOAD_BYTES];
+        let found = take_apart(&frame_bytes(channel, &payload));
+        assert_eq!(found, [Owned::Frame(channel, payload)], "{byte}");
+    }
+}
