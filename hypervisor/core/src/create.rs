@@ -132,7 +132,8 @@ impl AsidPoolMemory {
 
     /// The pool. Its memory is zeroed here, since the untyped may have been used before.
     pub(crate) fn create<A: Arch>(self, k: &Kernel<A>) -> Ref<AsidPool> {
-        k.arch.zero_and_clean(self.addr.get(), 1 << sel4_sys::ASID_POOL_BITS);
+        k.arch
+            .zero_and_clean(self.addr.get(), 1 << sel4_sys::ASID_POOL_BITS);
         // SAFETY: the untyped has no children and is used up by the caller, so nothing else is in this memory; it is
         // zeroed, 4 KiB long and aligned to that.
         unsafe { Ref::from_addr(self.addr) }
