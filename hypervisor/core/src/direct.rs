@@ -9,6 +9,7 @@
 use crate::arch::Arch;
 use crate::cap::Rights;
 use crate::endpoint;
+use crate::fault::{self, Fault};
 use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
@@ -125,7 +126,7 @@ fn call<A: Arch>(k: &Kernel<A>, caller: Ref<Tcb>) -> Path {
 }
 
 /// `ReplyRecv` to an endpoint where nobody waits: by a passive server that runs on its caller's scheduling context, or by an active
-/// one to a caller that kept its own; no capability goes along.
+/// one to a caller that kept its own; no capability goes along. The answer to a fault is one too.
 #[inline(always)]
 fn reply_recv<A: Arch>(k: &Kernel<A>, server: Ref<Tcb>) -> Path {
     let s = &server.thread;
@@ -152,10 +153,13 @@ fn reply_recv<A: Arch>(k: &Kernel<A>, server: Ref<Tcb>) -> Path {
     if !rights.has(Rights::READ)
         || ep.queue.head.get().is_some()
         || c.state.get() != ThreadState::BlockedOnReply
-        || c.ipc_flags.get() & ipc_flag::FAULT != 0
         || s.notification.get().is_some()
         || !first(k, caller)
     {
+        return Path::Closed;
+    }
+    let faulted = c.ipc_flags.get() & ipc_flag::FAULT != 0;
+    if faulted && (ipc::label(tag) != 0 || matches!(c.fault.get(), Fault::Timeout { .. })) {
         return Path::Closed;
     }
     let donated = object.sched_context.get();
@@ -167,7 +171,13 @@ fn reply_recv<A: Arch>(k: &Kernel<A>, server: Ref<Tcb>) -> Path {
         _ => return Path::Closed,
     }
 
-    ipc::transfer_plain(k, server, caller, tag, 0);
+    if faulted {
+        // With label zero the thread goes on, whatever the fault was.
+        let _continues = fault::answer(k, caller, server);
+        fault::clear(caller);
+    } else {
+        ipc::transfer_plain(k, server, caller, tag, 0);
+    }
     c.reply.set(None);
     c.ipc_flags.set(0);
     c.state.set(ThreadState::Running);

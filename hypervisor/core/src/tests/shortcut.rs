@@ -45,6 +45,13 @@ impl Scene {
             }
         }
         let threads = [servers[0], servers[1], s.active(50), s.active(65)];
+        // The lower client's faults go to the lower server.
+        s.must(
+            threads[2].cap,
+            Label::TcbSetSchedParams,
+            &[255, 50],
+            &[crate::fixture::slots::TCB, threads[2].sc, eps[0]],
+        );
         s.boss_waits(pause);
         Self {
             s,
@@ -106,6 +113,16 @@ impl Scene {
         let Some(current) = self.s.current() else {
             return false;
         };
+        if call % 11 == 10 && current == self.threads[2].tcb {
+            let k = &self.s.w.k;
+            match cap % 3 {
+                0 => k.handle_vm_fault(1, 2, crate::fault::Access::Data),
+                1 => k.handle_vcpu_fault(3),
+                _ => k.handle_unknown_syscall(4),
+            }
+            self.s.check_threads();
+            return false;
+        }
         let call = [
             Syscall::Call,
             Syscall::Call,
