@@ -7,9 +7,9 @@
 //!
 //! Invariants:
 //! 1. Nothing here depends on the machine that compiles it: the crate builds on any 64-bit host, except that the
-//!    module [`syscall`] only exists for bare AArch64.
+//!    module `syscall` only exists for bare AArch64.
 //! 2. Layouts that cross the kernel boundary are `repr(C)` and their offsets are checked at compile time.
-//! 3. `unsafe` appears in [`syscall`] only, which is one `svc` instruction per stub.
+//! 3. `unsafe` appears in `syscall` only, which is one `svc` instruction per stub.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
