@@ -66,6 +66,17 @@ struct Guest {
     last_pc: u64,
     repeats: u32,
     input: Input,
+    /// Faults of the guest so far.
+    exits: u64,
+    /// Until the guest has written on its console, which a Linux guest's /init does first.
+    boot: Boot,
+}
+
+/// Whether a guest has said anything yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Boot {
+    Silent,
+    Heard,
 }
 
 /// Whether the console server has input that was not read for lack of room.
@@ -94,6 +105,8 @@ pub fn run(vmm: &Vmm) {
         last_pc: 0,
         repeats: 0,
         input: Input::None,
+        exits: 0,
+        boot: Boot::Silent,
     };
     match guest.start(vmm) {
         Ok(()) => guest.serve(),
@@ -244,6 +257,7 @@ impl Guest {
         const MAINTENANCE: u64 = Fault::VgicMaintenance as u64;
         const CAP: u64 = Fault::CapFault as u64;
         const USER: u64 = Fault::UserException as u64;
+        self.exits = self.exits.wrapping_add(1);
         let result = match message.label() {
             VM => self.memory_fault(
                 message.word(vm_fault::IP),
@@ -272,6 +286,13 @@ impl Guest {
         };
         if self.input == Input::Waits {
             self.read_input();
+        }
+        if self.boot == Boot::Silent && self.outside.console_opened {
+            self.boot = Boot::Heard;
+            rt::say(format_args!(
+                "its console opened after {} exits",
+                self.exits
+            ));
         }
         match result {
             Ok(state) => state,

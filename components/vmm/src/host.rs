@@ -21,6 +21,8 @@ pub struct Outside {
     guest_space: VSpace,
     own_space: VSpace,
     vcpu: Vcpu,
+    /// Whether the guest has written on its console.
+    pub console_opened: bool,
 }
 
 /// Slot of the capability by which the guest has its piece `index`; the next one is the window's.
@@ -43,6 +45,7 @@ impl Outside {
             guest_space: VSpace::new(slots::vmm::GUEST_VSPACE),
             own_space: VSpace::new(slots::VSPACE),
             vcpu: Vcpu::new(slots::vmm::VCPU),
+            console_opened: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl Supply for Outside {
 impl Host for Outside {
     fn console_write(&mut self, port: Port, bytes: &[u8]) -> usize {
         let mut taken = 0;
+        self.console_opened |= port == Port::Console;
         for part in bytes.chunks(console::CHUNK_BYTES) {
             let Ok(chunk) = Chunk::from_slice(part) else {
                 break;

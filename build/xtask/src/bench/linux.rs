@@ -23,6 +23,10 @@ const BARE_COMMAND_LINE: &str = "console=ttyAMA0 quiet cma=0 rdinit=/init";
 const MEMORY_MIB: u64 = 256;
 /// What the VMM says before the guest runs.
 const START_LINE: &str = "its first instruction at ";
+/// What the VMM says when its guest writes on its console for the first time, which /init does.
+const EXITS_LINE: &str = "its console opened after ";
+/// Wall time that may pass from the one to the other.
+const EXITS_LIMIT: Duration = Duration::from_secs(20);
 /// What /init says first.
 const INIT_LINE: &str = "init: /init began at ";
 
@@ -109,16 +113,13 @@ fn guest(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Row>>
         let until = Instant::now() + LIMIT;
         let mut said = String::new();
         let mut start_ticks = None;
+        let mut exits = None;
         let boot = loop {
             board.pump(Duration::from_millis(100));
             while let Some(event) = board.next_event() {
-                if let Event::Say { text, .. } = event
-                    && let Some(rest) = text.strip_prefix(START_LINE)
-                {
-                    start_ticks = rest
-                        .split(' ')
-                        .next()
-                        .and_then(|ticks| ticks.parse::<f64>().ok());
+                if let Event::Say { text, .. } = event {
+                    start_ticks = start_ticks.or_else(|| number_after(&text, START_LINE));
+                    exits = exits.or_else(|| number_after(&text, EXITS_LINE));
                 }
             }
             said.push_str(&String::from_utf8_lossy(&board.take_output(console)));
@@ -136,6 +137,17 @@ fn guest(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Row>>
             }
         };
         let mut rows = vec![Row::new("linux_boot_guest", boot, "instructions")];
+        let until = Instant::now() + EXITS_LIMIT;
+        while exits.is_none() && Instant::now() < until {
+            board.pump(Duration::from_millis(100));
+            while let Some(event) = board.next_event() {
+                if let Event::Say { text, .. } = event {
+                    exits = exits.or_else(|| number_after(&text, EXITS_LINE));
+                }
+            }
+        }
+        let exits = exits.context("the VMM did not say how many exits the boot took")?;
+        rows.push(Row::new("linux_boot_exits", exits, "exits"));
         if let Ok(Answer::Costs {
             components_bytes,
             per_guest_bytes,
@@ -155,6 +167,11 @@ fn guest(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Row>>
         }
         Ok(rows)
     })
+}
+
+/// The number that follows `start` at the beginning of `text`.
+fn number_after(text: &str, start: &str) -> Option<f64> {
+    text.strip_prefix(start)?.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]
