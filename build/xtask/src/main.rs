@@ -118,6 +118,9 @@ enum Command {
     },
     /// Say what is missing on this machine, and the command that fixes it.
     Doctor {
+        /// Install what is missing, as `run` and `test` do before they begin.
+        #[arg(long)]
+        fix: bool,
         /// A Debian mirror to use instead of the machine's own.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
@@ -264,11 +267,16 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             bench::run(&paths, &cargo, json.as_deref(), mirror.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Doctor { mirror } => Ok(if setup::doctor(&paths, mirror.as_deref())? {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }),
+        Command::Doctor { fix, mirror } => {
+            if fix {
+                setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
+            }
+            Ok(if setup::doctor(&paths, mirror.as_deref())? {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
         Command::Kernel { debug, output } => {
             setup::ensure(&paths, &[Need::RustTargets], None)?;
             let kernel = image::kernel(&cargo, flavour(debug))?;
