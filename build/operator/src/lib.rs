@@ -29,4 +29,4 @@ pub mod transcript;
 
 pub use report::Check;
 pub use run::{Afterwards, Outcome, RunOptions, Show, run};
-pub use scenario::{Scale, Scenario};
+pub use scenario::Scenario;

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use system::Scale;
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -58,26 +59,6 @@ fn ninety() -> f64 {
 
 fn boot() -> f64 {
     300.0
-}
-
-/// How large the scenario is played.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scale {
-    /// As written.
-    Full,
-    /// A quarter of the memory.
-    Quarter,
-}
-
-impl Scale {
-    /// What figures are divided by.
-    #[must_use]
-    pub const fn divisor(self) -> u64 {
-        match self {
-            Self::Full => 1,
-            Self::Quarter => 4,
-        }
-    }
 }
 
 /// The worked example of the Dynamic Memory papers.

@@ -113,12 +113,7 @@ impl Run {
         let outcome = operator::run(RunOptions {
             input: Box::new(input),
             output: Box::new(output),
-            scenario: scenario.map(|scenario| {
-                scenario.scaled(match scale {
-                    Scale::Full => operator::Scale::Full,
-                    Scale::Quarter => operator::Scale::Quarter,
-                })
-            }),
+            scenario: scenario.map(|scenario| scenario.scaled(scale)),
             show: self.show,
             afterwards: self.afterwards,
             report: self.report,
