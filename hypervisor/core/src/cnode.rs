@@ -56,10 +56,7 @@ pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFa
     // Each round uses at least one bit: a CNode has at least two slots. So there are at most 64 of them.
     loop {
         let CNodeParts {
-            slots,
-            radix,
-            guard,
-            guard_bits,
+            guard, guard_bits, ..
         } = node;
         if guard_bits > bits_left
             || (address >> ((bits_left.wrapping_sub(guard_bits)) & 63)) & low_bits(guard_bits)
@@ -71,7 +68,7 @@ pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFa
                 bits_found: guard_bits,
             });
         }
-        let level_bits = radix.wrapping_add(guard_bits);
+        let level_bits = node.radix().wrapping_add(guard_bits);
         if level_bits > bits_left {
             return Err(LookupFailure::DepthMismatch {
                 bits_left,
@@ -79,8 +76,7 @@ pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFa
             });
         }
         bits_left = bits_left.wrapping_sub(level_bits);
-        let index = (address >> (bits_left & 63)) & low_bits(radix);
-        let slot = slot::nth(slots, index);
+        let slot = slot::of_cnode(&node, address >> (bits_left & 63));
         if bits_left == 0 {
             return Ok(Resolved { slot, bits_left });
         }
@@ -94,9 +90,9 @@ pub fn resolve(root: Cap, address: u64, depth: u64) -> Result<Resolved, LookupFa
 /// Slot `index` of the CNode that `cap` stands for, if there is one.
 #[must_use]
 pub fn slot_at(cap: Cap, index: u64) -> Option<Ref<Slot>> {
-    let CNodeParts { slots, radix, .. } = cap.as_cnode()?;
-    if index >> radix == 0 {
-        Some(slot::nth(slots, index))
+    let node = cap.as_cnode()?;
+    if index >> node.radix() == 0 {
+        Some(slot::of_cnode(&node, index))
     } else {
         None
     }
@@ -180,14 +176,14 @@ pub fn with_badge(cap: Cap, badge: u64, purpose: BadgeUse) -> Option<Cap> {
             }
         }
         Kind::CNODE => {
-            let CNodeParts { slots, radix, .. } = cap.as_cnode()?;
+            let node = cap.as_cnode()?;
             let guard_bits = badge & 63;
-            if guard_bits.wrapping_add(radix) > ADDRESS_BITS {
+            if guard_bits.wrapping_add(node.radix()) > ADDRESS_BITS {
                 return None;
             }
             Some(Cap::from_view(CapView::CNode {
-                slots,
-                radix: radix as u32,
+                slots: node.first(),
+                radix: node.radix() as u32,
                 guard: (badge >> 6) & low_bits(guard_bits),
                 guard_bits: guard_bits as u32,
             }))

@@ -69,7 +69,7 @@ fn put_decimal<A: Arch>(k: &Kernel<A>, value: u8) {
 fn dump_scheduler<A: Arch>(k: &Kernel<A>) {
     put_line(k, b"ready threads, by priority:\n");
     for priority in (0..=u8::MAX).rev() {
-        let mut next = k.sched.first_ready(priority);
+        let mut next = k.sched.ready.first_ready(priority);
         // Not a service to rely on: the first few of each priority.
         for _ in 0..8 {
             let Some(tcb) = next else { break };

@@ -16,7 +16,7 @@
 //! brings a zombie home into its container, and none of these is ever undone.
 
 use crate::arch::Arch;
-use crate::cap::{Cap, CapView, Kind, ZOMBIE_TCB};
+use crate::cap::{Cap, CapView, Kind, ZOMBIE_TCB, ZombieParts};
 use crate::cdt;
 use crate::endpoint;
 use crate::error::Progress;
@@ -184,36 +184,22 @@ pub(crate) fn clear_irq<A: Arch>(k: &Kernel<A>, irq: u64) -> Progress {
     Progress::Done
 }
 
-/// A zombie, taken apart.
-#[derive(Clone, Copy)]
-struct Zombie {
-    slots: Ref<Slot>,
-    radix: u32,
-    remaining: u64,
+/// The zombie in a slot.
+#[inline]
+fn zombie_in(slot: Ref<Slot>) -> Option<ZombieParts> {
+    slot.cap.get().as_zombie()
 }
 
-impl Zombie {
-    #[inline]
-    fn in_slot(slot: Ref<Slot>) -> Option<Self> {
-        let (slots, radix, remaining) = slot.cap.get().as_zombie()?;
-        Some(Self {
-            slots,
-            radix,
-            remaining,
-        })
-    }
-
-    /// The highest slot that is not known to be empty.
-    #[inline]
-    fn top(self) -> Option<Ref<Slot>> {
-        Some(slot::nth(self.slots, self.remaining.checked_sub(1)?))
-    }
+/// The highest slot of a zombie that is not known to be empty.
+#[inline]
+fn top_of(zombie: &ZombieParts) -> Option<Ref<Slot>> {
+    slot::of_zombie(zombie, zombie.remaining.checked_sub(1)?)
 }
 
 /// Empties the container of the zombie in `root`, and then `root`.
 fn empty_container<A: Arch>(k: &Kernel<A>, root: Ref<Slot>) -> Progress {
     let mut root = root;
-    while let Some(zombie) = Zombie::in_slot(root) {
+    while let Some(zombie) = zombie_in(root) {
         match step(k, root, zombie) {
             Step::Continue(next) => root = next,
             Step::Finished => return Progress::Done,
@@ -237,8 +223,8 @@ enum Step {
 }
 
 /// One work unit of emptying the container of `zombie`, which is in `root`.
-fn step<A: Arch>(k: &Kernel<A>, root: Ref<Slot>, zombie: Zombie) -> Step {
-    let Some(top) = zombie.top() else {
+fn step<A: Arch>(k: &Kernel<A>, root: Ref<Slot>, zombie: ZombieParts) -> Step {
+    let Some(top) = top_of(&zombie) else {
         cdt::remove(root);
         return Step::Finished;
     };
@@ -249,12 +235,12 @@ fn step<A: Arch>(k: &Kernel<A>, root: Ref<Slot>, zombie: Zombie) -> Step {
             return Step::Finished;
         }
         bring_home(root, zombie);
-        return Step::Continue(zombie.slots);
+        return Step::Continue(zombie.first());
     }
     let lower = || {
         root.cap.set(Cap::zombie(
-            zombie.slots,
-            zombie.radix,
+            zombie.first(),
+            zombie.radix(),
             zombie.remaining.wrapping_sub(1),
         ));
     };
@@ -262,7 +248,7 @@ fn step<A: Arch>(k: &Kernel<A>, root: Ref<Slot>, zombie: Zombie) -> Step {
         lower();
         return Step::Continue(root);
     }
-    let Some(inner) = Zombie::in_slot(top) else {
+    let Some(inner) = zombie_in(top) else {
         match finish(k, top) {
             Fate::Finished => {
                 cdt::remove(top);
@@ -274,12 +260,12 @@ fn step<A: Arch>(k: &Kernel<A>, root: Ref<Slot>, zombie: Zombie) -> Step {
         return Step::Continue(root);
     };
     // Another container's zombie.
-    let Some(inner_top) = inner.top() else {
+    let Some(inner_top) = top_of(&inner) else {
         cdt::remove(top);
         lower();
         return Step::Continue(root);
     };
-    if inner.radix == ZOMBIE_TCB && Zombie::in_slot(inner_top).is_none() {
+    if inner.radix() == ZOMBIE_TCB && zombie_in(inner_top).is_none() {
         if !inner_top.cap.get().is_null() {
             match finish(k, inner_top) {
                 Fate::Finished => cdt::remove(inner_top),
@@ -291,25 +277,25 @@ fn step<A: Arch>(k: &Kernel<A>, root: Ref<Slot>, zombie: Zombie) -> Step {
             }
         }
         top.cap.set(Cap::zombie(
-            inner.slots,
-            inner.radix,
+            inner.first(),
+            inner.radix(),
             inner.remaining.wrapping_sub(1),
         ));
         return Step::Continue(root);
     }
-    if inner.radix == ZOMBIE_TCB
-        && let Some(third) = Zombie::in_slot(inner_top)
+    if inner.radix() == ZOMBIE_TCB
+        && let Some(third) = zombie_in(inner_top)
     {
         // The thread had the last capability to a CNode. Its zombie goes home; what was there comes here.
         if third.remaining == 0 {
             cdt::remove(inner_top);
             return Step::Continue(root);
         }
-        let home = third.slots;
+        let home = third.first();
         bring_home(inner_top, third);
         return Step::Continue(moved(root, home, inner_top));
     }
-    let home = inner.slots;
+    let home = inner.first();
     bring_home(top, inner);
     Step::Continue(moved(root, home, top))
 }
@@ -320,7 +306,7 @@ fn moved(root: Ref<Slot>, home: Ref<Slot>, other: Ref<Slot>) -> Ref<Slot> {
 }
 
 /// Exchanges a zombie with the first slot of its own container.
-fn bring_home(slot: Ref<Slot>, zombie: Zombie) {
-    let home = zombie.slots;
+fn bring_home(slot: Ref<Slot>, zombie: ZombieParts) {
+    let home = zombie.first();
     cdt::swap(slot, home, home.cap.get(), slot.cap.get());
 }

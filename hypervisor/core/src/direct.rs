@@ -53,6 +53,7 @@ pub fn system_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64) -> Pa
 #[inline(always)]
 fn first<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> bool {
     k.sched
+        .ready
         .highest()
         .is_none_or(|highest| tcb.thread.priority.get() >= highest)
 }

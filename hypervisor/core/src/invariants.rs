@@ -74,15 +74,21 @@ fn region(cap: Cap) -> Option<Region> {
 }
 
 /// The slots of the container that a capability stands for.
-fn contained(cap: Cap) -> Option<(Ref<Slot>, u64)> {
-    match cap.view() {
-        CapView::CNode { slots, radix, .. } => Some((slots, 1 << radix)),
-        CapView::Zombie { slots, radix, .. } if radix == ZOMBIE_TCB => {
-            Some((slots, tcb_slot::COUNT as u64))
-        }
-        CapView::Zombie { slots, radix, .. } => Some((slots, 1 << radix)),
-        CapView::Thread(tcb) => Some((slot::tcb_slots(tcb), tcb_slot::COUNT as u64)),
-        _ => None,
+fn contained(cap: Cap) -> Vec<Ref<Slot>> {
+    if let Some(node) = cap.as_cnode() {
+        (0..1 << node.radix())
+            .map(|index| slot::of_cnode(&node, index))
+            .collect()
+    } else if let Some(zombie) = cap.as_zombie() {
+        (0..)
+            .map_while(|index| slot::of_zombie(&zombie, index))
+            .collect()
+    } else if let CapView::Thread(tcb) = cap.view() {
+        (0..tcb_slot::COUNT)
+            .map(|index| slot::of_tcb(tcb, index))
+            .collect()
+    } else {
+        Vec::new()
     }
 }
 
@@ -126,9 +132,8 @@ fn containers<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String>
     let listed: BTreeSet<u64> = slots.iter().map(|slot| slot.addr()).collect();
     let mut held = BTreeSet::new();
     let mut seen = BTreeSet::new();
-    let mut look = |first: Ref<Slot>, count: u64| {
-        for index in 0..count {
-            let slot = slot::nth(first, index);
+    let mut look = |contained: Vec<Ref<Slot>>| {
+        for slot in contained {
             if slot.cap.get().is_null() {
                 if slot.next.get().is_some()
                     || slot.prev().is_some()
@@ -145,15 +150,14 @@ fn containers<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String>
         Ok(())
     };
     for &slot in slots {
-        if let Some((first, count)) = contained(slot.cap.get())
+        let contained = contained(slot.cap.get());
+        if let Some(first) = contained.first()
             && seen.insert(first.addr())
         {
-            look(first, count)?;
+            look(contained)?;
         }
     }
-    if let Some(first) = k.irqs.slot(0) {
-        look(first, k.irqs.count())?;
-    }
+    look((0..).map_while(|irq| k.irqs.slot(irq)).collect())?;
     match listed.difference(&held).next() {
         Some(addr) => Err(format!(
             "slot {addr:#x} is in the derivation list but in no container that has a capability"
@@ -274,24 +278,14 @@ fn untyped(slots: &[Ref<Slot>]) -> Result<(), String> {
 /// A zombie is alone, and what it counts as done is empty.
 fn zombies(slots: &[Ref<Slot>]) -> Result<(), String> {
     for &slot in slots {
-        let CapView::Zombie {
-            slots: first,
-            radix,
-            word,
-        } = slot.cap.get().view()
-        else {
+        let Some(zombie) = slot.cap.get().as_zombie() else {
             continue;
         };
-        let count = if radix == ZOMBIE_TCB {
-            tcb_slot::COUNT as u64
-        } else {
-            1 << radix
-        };
-        if word > count {
-            return Err(format!("{slot:?}: a zombie of {word} slots out of {count}"));
+        let (first, count, left) = (zombie.first(), zombie.count(), zombie.remaining);
+        if left > count {
+            return Err(format!("{slot:?}: a zombie of {left} slots out of {count}"));
         }
-        for index in word..count {
-            let done = slot::nth(first, index);
+        for done in (left..count).filter_map(|index| slot::of_zombie(&zombie, index)) {
             if !done.cap.get().is_null() {
                 return Err(format!(
                     "{slot:?}: {done:?} is counted as emptied but is full"
@@ -300,7 +294,7 @@ fn zombies(slots: &[Ref<Slot>]) -> Result<(), String> {
         }
         let others = slots
             .iter()
-            .filter(|other| contained(other.cap.get()).is_some_and(|(start, _)| start == first))
+            .filter(|other| contained(other.cap.get()).first() == Some(&first))
             .count();
         if others != 1 {
             return Err(format!(

@@ -327,22 +327,22 @@ fn thread<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> Result<(), String> {
             return Err(format!("{tcb:?} wants to run but is in {places:?}"));
         }
     }
-    if queues & queued::READY != 0 && !k.sched.ready_threads().contains(&tcb) {
+    if queues & queued::READY != 0 && !k.sched.ready.threads().contains(&tcb) {
         return Err(format!("{tcb:?} is marked ready but in no queue"));
     }
     Ok(())
 }
 
 fn ready<A: Arch>(k: &Kernel<A>) -> Result<(), String> {
-    if !k.sched.bitmap_is_right() {
+    if !k.sched.ready.bitmap_is_right() {
         return Err("the bitmap of ready priorities is wrong".into());
     }
-    for tcb in k.sched.ready_threads() {
+    for tcb in k.sched.ready.threads() {
         if tcb.thread.queued.get() & queued::READY == 0 || !scheduler::schedulable(tcb) {
             return Err(format!("{tcb:?} is in a ready queue but cannot run"));
         }
     }
-    match (k.current.get(), k.sched.highest()) {
+    match (k.current.get(), k.sched.ready.highest()) {
         (None, Some(priority)) => Err(format!("idle with priority {priority} ready")),
         (Some(tcb), highest) => {
             if !scheduler::schedulable(tcb) {

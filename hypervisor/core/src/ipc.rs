@@ -177,11 +177,11 @@ pub fn lookup(tcb: Ref<Tcb>, addr: u64) -> Result<Ref<Slot>, LookupFailure> {
 #[must_use]
 pub fn lookup_flat(tcb: Ref<Tcb>, addr: u64) -> Option<Ref<Slot>> {
     let node = tcb.slots[tcb_slot::CSPACE].cap.get().as_cnode()?;
-    let radix = node.radix & 63;
-    if node.radix.wrapping_add(node.guard_bits) != ADDRESS_BITS || addr >> radix != node.guard {
+    let radix = node.radix() & 63;
+    if radix.wrapping_add(node.guard_bits) != ADDRESS_BITS || addr >> radix != node.guard {
         return None;
     }
-    Some(slot::nth(node.slots, addr & !(u64::MAX << radix)))
+    Some(slot::of_cnode(&node, addr))
 }
 
 /// The slots of the capabilities that a message carries.

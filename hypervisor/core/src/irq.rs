@@ -10,7 +10,7 @@ use crate::invocation::Invocation;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::{Notification, Slot};
-use crate::slot::{self, Derivation};
+use crate::slot::{Derivation, Row};
 use core::cell::Cell;
 use sel4_sys::Invocation as Label;
 
@@ -20,9 +20,7 @@ const SGI_LAST: u64 = 15;
 /// What becomes of an interrupt.
 pub struct IrqState {
     /// One slot for each interrupt number, holding the notification capability that it signals.
-    slots: Cell<Option<Ref<Slot>>>,
-    /// Number of those slots.
-    count: Cell<u64>,
+    slots: Cell<Option<Row>>,
     /// One bit for each interrupt that has a handler capability or is the kernel's own.
     issued: [Cell<u64>; 16],
 }
@@ -33,32 +31,26 @@ impl IrqState {
     pub const fn new() -> Self {
         Self {
             slots: Cell::new(None),
-            count: Cell::new(0),
             issued: [const { Cell::new(0) }; 16],
         }
     }
 
-    /// Makes known the empty slots that boot set aside, `count` of them (at most 1024).
-    pub fn set_slots(&self, slots: Ref<Slot>, count: u64) {
+    /// Makes known the empty slots that boot set aside (at most 1024).
+    pub fn set_slots(&self, slots: Row) {
         self.slots.set(Some(slots));
-        self.count.set(count);
     }
 
     /// The slot of an interrupt.
     #[inline]
     #[must_use]
     pub fn slot(&self, irq: u64) -> Option<Ref<Slot>> {
-        if irq < self.count.get() {
-            Some(slot::nth(self.slots.get()?, irq))
-        } else {
-            None
-        }
+        self.slots.get()?.get(irq)
     }
 
     /// Number of slots.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.count.get()
+        self.slots.get().map_or(0, Row::count)
     }
 
     /// Whether an interrupt has a handler capability or is the kernel's own.

@@ -40,6 +40,7 @@ pub mod notification;
 pub mod object;
 pub mod paging;
 pub mod queue;
+pub mod ready;
 pub mod refill;
 pub mod registers;
 pub mod release;

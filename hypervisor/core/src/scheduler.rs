@@ -12,6 +12,7 @@ use crate::fault;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::{Link, SchedContext, Tcb, ThreadState, queued, sc_flag, tcb_slot};
+use crate::ready::ReadyQueues;
 use crate::refill::{self, Slice};
 use crate::release::ReleaseQueue;
 use crate::sched_context;
@@ -26,11 +27,8 @@ const RELEASES: usize = 32;
 
 /// The scheduler's state.
 pub struct Scheduler {
-    heads: [Link<Tcb>; 256],
-    tails: [Link<Tcb>; 256],
-    /// One bit for each priority with a thread; `words` has one bit for each word that is not zero.
-    bits: [Cell<u64>; 4],
-    words: Cell<u64>,
+    /// Threads with budget that wait for their turn.
+    pub ready: ReadyQueues,
     /// The thread that was made runnable, when it is the only change.
     candidate: Link<Tcb>,
     /// Look at the ready queues.
@@ -59,10 +57,7 @@ impl Scheduler {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            heads: [const { Cell::new(None) }; 256],
-            tails: [const { Cell::new(None) }; 256],
-            bits: [const { Cell::new(0) }; 4],
-            words: Cell::new(0),
+            ready: ReadyQueues::new(),
             candidate: Cell::new(None),
             reschedule: Cell::new(false),
             release: ReleaseQueue::new(),
@@ -75,122 +70,6 @@ impl Scheduler {
             frequency_hz: Cell::new(NonZeroU64::MIN),
             least_budget: Cell::new(0),
         }
-    }
-
-    /// Highest priority in the ready queues.
-    #[inline]
-    #[must_use]
-    pub fn highest(&self) -> Option<u8> {
-        let words = self.words.get();
-        if words == 0 {
-            return None;
-        }
-        let word = 63u32.wrapping_sub(words.leading_zeros()) & 3;
-        let bits = self.bits.get(word as usize).map_or(0, Cell::get);
-        let bit = 63u32.wrapping_sub(bits.leading_zeros()) & 63;
-        Some(((word << 6) | bit) as u8)
-    }
-
-    /// First thread in the ready queue of a priority.
-    #[must_use]
-    pub fn first_ready(&self, priority: u8) -> Option<Ref<Tcb>> {
-        self.heads[usize::from(priority)].get()
-    }
-
-    #[inline]
-    fn mark(&self, priority: u8) {
-        let word = priority >> 6;
-        let cell = &self.bits[usize::from(word)];
-        cell.set(cell.get() | 1 << (priority & 63));
-        self.words.set(self.words.get() | 1 << word);
-    }
-
-    #[inline]
-    fn unmark(&self, priority: u8) {
-        let word = priority >> 6;
-        let cell = &self.bits[usize::from(word)];
-        let bits = cell.get() & !(1 << (priority & 63));
-        cell.set(bits);
-        if bits == 0 {
-            self.words.set(self.words.get() & !(1 << word));
-        }
-    }
-
-    #[inline]
-    fn push_front(&self, tcb: Ref<Tcb>) {
-        let t = &tcb.thread;
-        if t.queued.get() & queued::READY != 0 {
-            return;
-        }
-        t.queued.set(t.queued.get() | queued::READY);
-        let priority = t.priority.get();
-        let head = &self.heads[usize::from(priority)];
-        let first = head.get();
-        t.sched_prev.set(None);
-        t.sched_next.set(first);
-        head.set(Some(tcb));
-        match first {
-            Some(first) => first.thread.sched_prev.set(Some(tcb)),
-            None => {
-                self.tails[usize::from(priority)].set(Some(tcb));
-                self.mark(priority);
-            }
-        }
-    }
-
-    #[inline]
-    fn push_back(&self, tcb: Ref<Tcb>) {
-        let t = &tcb.thread;
-        if t.queued.get() & queued::READY != 0 {
-            return;
-        }
-        t.queued.set(t.queued.get() | queued::READY);
-        let priority = t.priority.get();
-        let tail = &self.tails[usize::from(priority)];
-        let last = tail.get();
-        t.sched_next.set(None);
-        t.sched_prev.set(last);
-        tail.set(Some(tcb));
-        match last {
-            Some(last) => last.thread.sched_next.set(Some(tcb)),
-            None => {
-                self.heads[usize::from(priority)].set(Some(tcb));
-                self.mark(priority);
-            }
-        }
-    }
-
-    #[inline]
-    fn take_out(&self, tcb: Ref<Tcb>) {
-        let t = &tcb.thread;
-        if t.queued.get() & queued::READY == 0 {
-            return;
-        }
-        t.queued.set(t.queued.get() & !queued::READY);
-        let priority = t.priority.get();
-        let prev = t.sched_prev.get();
-        let next = t.sched_next.get();
-        match next {
-            Some(next) => next.thread.sched_prev.set(prev),
-            None => self.tails[usize::from(priority)].set(prev),
-        }
-        match prev {
-            Some(prev) => prev.thread.sched_next.set(next),
-            None => {
-                self.heads[usize::from(priority)].set(next);
-                if next.is_none() {
-                    self.unmark(priority);
-                }
-            }
-        }
-    }
-
-    /// The first thread of the highest priority, out of its queue.
-    #[inline]
-    fn pop_highest(&self) -> Option<Ref<Tcb>> {
-        let tcb = self.heads[usize::from(self.highest()?)].get()?;
-        self.take_out(tcb);
-        Some(tcb)
     }
 
     /// The budget below which running a thread is not worth it, in ticks.
@@ -227,30 +106,6 @@ impl Scheduler {
     pub fn longest_us(&self) -> u64 {
         self.microseconds(u64::MAX >> 3)
     }
-
-    /// Everything that waits in ready queues; for checks.
-    #[cfg(any(test, feature = "fixture"))]
-    pub(crate) fn ready_threads(&self) -> std::vec::Vec<Ref<Tcb>> {
-        let mut all = std::vec::Vec::new();
-        for head in &self.heads {
-            let mut next = head.get();
-            while let Some(tcb) = next {
-                all.push(tcb);
-                next = tcb.thread.sched_next.get();
-            }
-        }
-        all
-    }
-
-    /// Whether the bitmap says what the queues say; for checks.
-    #[cfg(any(test, feature = "fixture"))]
-    pub(crate) fn bitmap_is_right(&self) -> bool {
-        (0..=255u8).all(|p| {
-            let bit = self.bits[usize::from(p >> 6)].get() >> (p & 63) & 1 == 1;
-            bit == self.heads[usize::from(p)].get().is_some()
-                && bit == self.tails[usize::from(p)].get().is_some()
-        }) && (0..4).all(|w| (self.words.get() >> w & 1 == 1) == (self.bits[w].get() != 0))
-    }
 }
 
 /// Reads the timer's frequency. Once, at boot.
@@ -286,7 +141,7 @@ pub fn schedulable(tcb: Ref<Tcb>) -> bool {
 pub fn require<A: Arch>(k: &Kernel<A>) {
     let s = &k.sched;
     if let Some(candidate) = s.candidate.take() {
-        s.push_front(candidate);
+        s.ready.push_front(candidate);
     }
     s.reschedule.set(true);
 }
@@ -298,7 +153,7 @@ pub fn remove<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
     let s = &k.sched;
     let queues = tcb.thread.queued.get();
     if queues & queued::READY != 0 {
-        s.take_out(tcb);
+        s.ready.take_out(tcb);
     }
     if queues & queued::RELEASE != 0 {
         s.release.remove(tcb);
@@ -329,7 +184,7 @@ pub fn possible_switch_to<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
         require(k);
     } else if s.reschedule.get() || s.candidate.get().is_some() {
         require(k);
-        s.push_front(tcb);
+        s.ready.push_front(tcb);
     } else if t.queued.get() & queued::READY != 0 {
         require(k);
     } else {
@@ -340,15 +195,15 @@ pub fn possible_switch_to<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
 /// Puts a schedulable thread at the front of its ready queue (YieldTo).
 pub fn put_first<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
     remove(k, tcb);
-    k.sched.push_front(tcb);
+    k.sched.ready.push_front(tcb);
 }
 
 /// The current thread waits behind `tcb`, both at the front of their ready queues (YieldTo).
 pub fn yield_behind<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, tcb: Ref<Tcb>) {
     require(k);
     remove(k, tcb);
-    k.sched.push_front(current);
-    k.sched.push_front(tcb);
+    k.sched.ready.push_front(current);
+    k.sched.ready.push_front(tcb);
 }
 
 /// A thread that wants to run waits for its budget.
@@ -432,8 +287,8 @@ fn switch_sc<A: Arch>(k: &Kernel<A>, next: Option<Ref<SchedContext>>) {
         {
             // It was preempted; what it has left decides where it waits.
             if slice == Slice::Ended {
-                s.take_out(tcb);
-                s.push_back(tcb);
+                s.ready.take_out(tcb);
+                s.ready.push_back(tcb);
             } else if !refill::usable(old, now, s.least_budget.get()) {
                 postpone(k, tcb, old);
             }
@@ -497,36 +352,37 @@ pub fn schedule<A: Arch>(k: &Kernel<A>) {
     let next = if s.reschedule.get() {
         s.reschedule.set(false);
         if let Some(current) = runs {
-            s.push_front(current);
+            s.ready.push_front(current);
         }
-        s.pop_highest()
+        s.ready.pop_highest()
     } else {
         match (runs, s.candidate.take()) {
             (runs @ Some(_), None) => runs,
-            (None, None) => s.pop_highest(),
+            (None, None) => s.ready.pop_highest(),
             (Some(current), Some(candidate)) => {
                 let priority = candidate.thread.priority.get();
                 let own = current.thread.priority.get();
                 if priority > own {
-                    s.push_front(current);
+                    s.ready.push_front(current);
                     Some(candidate)
                 } else {
                     if priority == own {
-                        s.push_back(candidate);
+                        s.ready.push_back(candidate);
                     } else {
-                        s.push_front(candidate);
+                        s.ready.push_front(candidate);
                     }
                     Some(current)
                 }
             }
             (None, Some(candidate)) => {
-                if s.highest()
+                if s.ready
+                    .highest()
                     .is_none_or(|highest| candidate.thread.priority.get() >= highest)
                 {
                     Some(candidate)
                 } else {
-                    s.push_front(candidate);
-                    s.pop_highest()
+                    s.ready.push_front(candidate);
+                    s.ready.pop_highest()
                 }
             }
         }
@@ -555,7 +411,7 @@ fn end_of_budget<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, sc: Ref<SchedContext>, s
     let s = &k.sched;
     if slice == Slice::Ended || refill::usable(sc, now(k), s.least_budget.get()) {
         require(k);
-        s.push_back(tcb);
+        s.ready.push_back(tcb);
     } else {
         postpone(k, tcb, sc);
         require(k);

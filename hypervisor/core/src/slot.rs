@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)] // Slot arithmetic inside one object, and the packed backward link.
 
+use crate::cap::{CNodeParts, ZombieParts};
 use crate::mem::Ref;
 use crate::object::{Slot, Tcb, tcb_slot};
 use core::mem::offset_of;
@@ -107,16 +108,73 @@ impl Slot {
 
 /// Slot `index` of the array that starts at `first`.
 ///
-/// The caller has checked `index` against the object's number of slots: the CNode's radix, [`tcb_slot::COUNT`], or the
-/// number of interrupts.
-#[inline]
-#[must_use]
-pub fn nth(first: Ref<Slot>, index: u64) -> Ref<Slot> {
-    // SAFETY: the caller's index is inside the object, so this is one of its slots; not zero, since `first` is not and
-    // the sum stays inside the object.
+/// # Safety
+/// The array has more than `index` slots.
+#[inline(always)]
+const unsafe fn nth(first: Ref<Slot>, index: u64) -> Ref<Slot> {
+    // SAFETY: one of the array's slots, as the caller vouches; not zero, since `first` is not and the sum stays inside the
+    // object.
     match unsafe { Ref::from_word(first.addr().wrapping_add(index << SLOT_BITS)) } {
         Some(slot) => slot,
         None => first,
+    }
+}
+
+/// The slot of a CNode that the low bits of `index` name, as many as the CNode's radix.
+#[inline(always)]
+#[must_use]
+pub const fn of_cnode(node: &CNodeParts, index: u64) -> Ref<Slot> {
+    let index = index & !(u64::MAX << (node.radix() & 63));
+    // SAFETY: the parts come from a capability to a CNode of `1 << radix` slots, and the index is below that.
+    unsafe { nth(node.first(), index) }
+}
+
+/// Slot `index` of a container under deletion, if it has so many.
+#[inline]
+#[must_use]
+pub const fn of_zombie(zombie: &ZombieParts, index: u64) -> Option<Ref<Slot>> {
+    if index < zombie.count() {
+        // SAFETY: the parts come from a capability to a container of `count` slots.
+        Some(unsafe { nth(zombie.first(), index) })
+    } else {
+        None
+    }
+}
+
+/// Slots side by side that belong to no object: boot set them aside.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    first: Ref<Slot>,
+    count: u64,
+}
+
+impl Row {
+    /// The slots from `first` on.
+    ///
+    /// # Safety
+    /// There are `count` of them.
+    #[must_use]
+    pub const unsafe fn new(first: Ref<Slot>, count: u64) -> Self {
+        Self { first, count }
+    }
+
+    /// How many they are.
+    #[inline]
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.count
+    }
+
+    /// Slot `index`, if there are so many.
+    #[inline]
+    #[must_use]
+    pub const fn get(self, index: u64) -> Option<Ref<Slot>> {
+        if index < self.count {
+            // SAFETY: one of the slots that `new`'s caller vouched for.
+            Some(unsafe { nth(self.first, index) })
+        } else {
+            None
+        }
     }
 }
 
@@ -138,7 +196,8 @@ pub fn tcb_slots(tcb: Ref<Tcb>) -> Ref<Slot> {
 #[must_use]
 pub fn of_tcb(tcb: Ref<Tcb>, index: usize) -> Ref<Slot> {
     let index = if index < tcb_slot::COUNT { index } else { 0 };
-    nth(tcb_slots(tcb), index as u64)
+    // SAFETY: a TCB has `tcb_slot::COUNT` slots.
+    unsafe { nth(tcb_slots(tcb), index as u64) }
 }
 
 /// Tells the slots of a new TCB where they are, so that a thread learns when one of its capabilities is revoked.

@@ -34,8 +34,9 @@ struct Request {
     size_bits: u32,
     /// log2 of one object's bytes.
     object_bits: u32,
-    /// First slot.
-    first: Ref<Slot>,
+    /// Where the capabilities go: slots `offset` and following of this CNode.
+    node: CNodeParts,
+    offset: u64,
     /// Slots and objects, 1..=256.
     count: u64,
 }
@@ -87,7 +88,7 @@ pub fn decode<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
     while index < request.count {
         let fresh = Fresh { addr: at, kind };
         if let Some(cap) = create::object(k, request.object_type, request.size_bits, fresh) {
-            let dest = slot::nth(request.first, index);
+            let dest = slot::of_cnode(&request.node, request.offset.wrapping_add(index));
             cdt::insert(cap, inv.slot, dest, Derivation::ORIGINAL);
         }
         at = at.wrapping_add(object_bytes);
@@ -142,13 +143,13 @@ fn decode_request<A: Arch>(
             .cap
             .get()
     };
-    let Some(CNodeParts { slots, radix, .. }) = node.as_cnode() else {
+    let Some(node) = node.as_cnode() else {
         return Err(Error::FailedLookup {
             source: LookupSide::Destination,
             failure: LookupFailure::MissingCapability { bits_left: depth },
         });
     };
-    let node_slots = 1u64 << radix;
+    let node_slots = 1u64 << node.radix();
     let (offset, count) = (inv.word(k, 4), inv.word(k, 5));
     if offset >= node_slots {
         return Err(Error::Range {
@@ -166,10 +167,13 @@ fn decode_request<A: Arch>(
     if count > room {
         return Err(Error::Range { min: 1, max: room });
     }
-    let first = slot::nth(slots, offset);
     let mut checked = 0u64;
     while checked < count {
-        if !slot::nth(first, checked).cap.get().is_null() {
+        if !slot::of_cnode(&node, offset.wrapping_add(checked))
+            .cap
+            .get()
+            .is_null()
+        {
             return Err(Error::DeleteFirst);
         }
         checked = checked.wrapping_add(1);
@@ -178,7 +182,8 @@ fn decode_request<A: Arch>(
         object_type,
         size_bits,
         object_bits,
-        first,
+        node,
+        offset,
         count,
     })
 }

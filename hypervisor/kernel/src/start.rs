@@ -17,6 +17,7 @@ use kernel_core::cap::Cap;
 use kernel_core::kernel::Kernel;
 use kernel_core::mem::Ref;
 use kernel_core::object::Slot;
+use kernel_core::slot::Row;
 use machine::describe::{self, DescribeError, Gic as GicKind, Machine, Uart};
 use machine::fdt::{Fdt, FdtError, MAX_BYTES};
 use machine::regions::{Full, Region, Regions};
@@ -207,11 +208,10 @@ fn set_up(k: &Kernel<El2>, machine: &Machine) -> Result<(), Failure> {
     if let Some(first) =
         NonZeroU64::new(core::ptr::from_ref(INTERRUPT_SLOTS.get()).expose_provenance() as u64)
     {
-        // SAFETY: the first of an array of empty slots that nothing else refers to; it lives for ever. `slot::nth` reaches the
-        // others, of which there are `INTERRUPTS`.
-        let first: Ref<Slot> = unsafe { Ref::from_addr(first) };
+        let count = k.arch.gic().interrupts().min(INTERRUPTS as u64);
+        // SAFETY: the first of an array of `INTERRUPTS` empty slots that nothing else refers to; it lives for ever.
         k.irqs
-            .set_slots(first, k.arch.gic().interrupts().min(INTERRUPTS as u64));
+            .set_slots(unsafe { Row::new(Ref::from_addr(first), count) });
     }
     Ok(())
 }
