@@ -36,8 +36,6 @@
 fn main() {}
 
 #[cfg(target_os = "none")]
-mod console;
-#[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
 mod memory;

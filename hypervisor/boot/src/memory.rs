@@ -6,6 +6,7 @@
 use core::arch::asm;
 use core::cell::Cell;
 use machine::blocks::{BLOCK_BYTES, Blocks, Kind, OutOfTables, Table, table};
+use machine::console::Registers;
 use machine::regions::Region;
 
 /// Bytes of the stack: the deepest path formats text from a tree walk, well below 8 KiB.
@@ -110,9 +111,10 @@ pub fn map_memory(region: Region) -> Result<(), OutOfTables> {
     identity(region, Kind::Loader)
 }
 
-/// Identity-maps a device's registers.
-pub fn map_device(address: u64) -> Result<(), OutOfTables> {
-    identity(Region::new(address, 1), Kind::Device)
+/// Identity-maps a device's registers: those in the page of `address`, of which it is the first.
+pub fn map_device(address: u64) -> Result<Device, OutOfTables> {
+    identity(Region::new(address, 1), Kind::Device)?;
+    Ok(Device(address & !(DEVICE_BYTES - 1)))
 }
 
 /// Maps the kernel: from its virtual start to the end of that gibibyte, as the kernel's contract says.
@@ -131,22 +133,25 @@ pub fn map_kernel(virtual_start: u64, physical: u64) -> Result<(), OutOfTables> 
     Ok(())
 }
 
-/// Reads a 32-bit device register.
-///
-/// # Safety
-/// `address` is a mapped, readable device register.
-pub unsafe fn device_read(address: u64) -> u32 {
-    let value: u32;
-    // SAFETY: the caller's promise; a plain LDR, which a hypervisor below could emulate.
-    unsafe { asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack)) };
-    value
-}
+/// A device's registers have a page of their own.
+const DEVICE_BYTES: u64 = 4096;
 
-/// Writes a 32-bit device register.
-///
-/// # Safety
-/// `address` is a mapped, writable device register, and the write has no effect on memory.
-pub unsafe fn device_write(address: u64, value: u32) {
-    // SAFETY: the caller's promise.
-    unsafe { asm!("str {0:w}, [{1}]", in(reg) value, in(reg) address, options(nostack)) };
+/// The mapped registers of a device. Offsets outside come round to inside.
+#[derive(Clone, Copy)]
+pub struct Device(u64);
+
+impl Registers for Device {
+    fn read(self, offset: u64) -> u32 {
+        let address = self.0 | (offset & (DEVICE_BYTES - 4));
+        let value: u32;
+        // SAFETY: a register in the page that `map_device` mapped; a plain LDR, which a hypervisor below could emulate.
+        unsafe { asm!("ldr {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack)) };
+        value
+    }
+
+    fn write(self, offset: u64, value: u32) {
+        let address = self.0 | (offset & (DEVICE_BYTES - 4));
+        // SAFETY: as for `read`; the only devices that are mapped are those without access to memory (the UART).
+        unsafe { asm!("str {0:w}, [{1}]", in(reg) value, in(reg) address, options(nostack)) };
+    }
 }

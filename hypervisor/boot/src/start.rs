@@ -2,16 +2,19 @@
 
 #![allow(unsafe_code)]
 
-use crate::console::Console;
 use crate::entry::{self, HandOver};
-use crate::memory;
+use crate::memory::{self, Device};
 use boot_core::elf::{Elf, ElfError};
 use boot_core::payload::{self, PayloadError};
 use boot_core::place::{self, PlaceError, Placement};
 use core::fmt::Write;
-use machine::describe::{self, DescribeError};
+use machine::console::Console;
+use machine::describe::{self, DescribeError, Uart};
 use machine::fdt::{self, Fdt, FdtError};
 use machine::regions::Region;
+
+/// Readable text, for what goes wrong before the kernel runs.
+type Text = Console<Device>;
 
 /// What can go wrong; every kind is told on the console.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ enum Failure {
 
 /// From entry.rs: `x0` of the firmware, the image's first byte, the exception level.
 pub extern "C" fn main(firmware: u64, image: u64, level: u64) -> ! {
-    let console = Console::new();
+    let console = Text::new();
     let failure = match boot(&console, firmware, image, level) {
         Ok((kernel_entry, with)) => {
             // SAFETY: `boot` loaded and mapped the kernel, and entry.rs set up MMU and caches at EL2.
@@ -52,12 +55,7 @@ fn tree_at(address: u64) -> Result<(Region, Fdt<'static>), FdtError> {
     Ok((Region::new(address, length as u64), tree))
 }
 
-fn boot(
-    console: &Console,
-    firmware: u64,
-    image: u64,
-    level: u64,
-) -> Result<(u64, HandOver), Failure> {
+fn boot(console: &Text, firmware: u64, image: u64, level: u64) -> Result<(u64, HandOver), Failure> {
     let length = payload::total_bytes(memory::payload_header());
     let whole = length.map(|length| {
         // SAFETY: the payload follows the image in memory; its header was just checked. Nothing writes it.
@@ -75,8 +73,10 @@ fn boot(
         None => tree_at(firmware).or_else(|error| tree_at(guess).map_err(|_| error)),
     }
     .map_err(|error| Failure::NoDeviceTree(firmware, error))?;
-    if let Some(uart) = describe::uart(&tree) {
-        console.attach(uart);
+    if let Some(Uart::Pl011(base)) = describe::uart(&tree)
+        && let Ok(registers) = memory::map_device(base)
+    {
+        console.attach(registers);
     }
     if level != 2 {
         return Err(Failure::NotEl2(level));
@@ -150,7 +150,7 @@ fn hand_over(placed: &Placement, entry: u64, tree: Region) -> HandOver {
     }
 }
 
-fn tell(mut console: &Console, failure: &Failure) -> core::fmt::Result {
+fn tell(mut console: &Text, failure: &Failure) -> core::fmt::Result {
     write!(console, "\nBallast cannot start: ")?;
     match failure {
         Failure::NotEl2(level) => writeln!(
@@ -204,7 +204,7 @@ fn tell(mut console: &Console, failure: &Failure) -> core::fmt::Result {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    let console = Console::new();
+    let console = Text::new();
     // The tree's address is lost here; a panic is a defect of the boot stage, never an answer to bad input.
     let _ = writeln!(&console, "{info}");
     entry::halt()

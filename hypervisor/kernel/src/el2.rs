@@ -3,11 +3,10 @@
 //! Native threads run at EL0 with HCR_EL2.TGE, their stage 1 off, so that a VSpace's stage 2 tables alone translate; guests run at
 //! EL1 and EL0 on the same kind of tables.
 
-use crate::console::Console;
-use crate::debug_text;
 use crate::fpu::Fpu;
 use crate::gic::{self, Gic};
 use crate::memory;
+use crate::mmio::Mmio;
 use crate::regs;
 use crate::tables;
 use crate::vcpus::Vcpus;
@@ -15,6 +14,7 @@ use core::cell::{Cell, OnceCell};
 use kernel_core::arch::{Arch, CacheOp, IrqMask, PAddr, Trigger, Vmid};
 use kernel_core::mem::Ref;
 use kernel_core::object::{Registers, Tcb, Vcpu};
+use machine::console::Console;
 use machine::describe::PsciConduit;
 
 /// VTCR_EL2: 40-bit addresses (T0SZ 24), start at level 1 with two concatenated tables (SL0 1), walks write-back and inner
@@ -43,7 +43,7 @@ pub struct El2 {
     /// Whose floating-point state is in the registers.
     pub fpu: Fpu,
     /// The console, for the debug flavour and for text before user level runs.
-    pub console: Console,
+    pub console: Console<Mmio>,
     /// How firmware is called.
     pub psci: Cell<Option<PsciConduit>>,
     /// Physical address of an empty root table, for threads without address space.
@@ -326,7 +326,7 @@ impl Arch for El2 {
     }
 
     fn debug_halt(&self) {
-        debug_text!(self, "Debug halt.\n");
+        self.console.text("Debug halt.\n");
         if self.psci.get() == Some(PsciConduit::Smc) {
             // PSCI SYSTEM_OFF (Arm DEN 0022, 5.1.9).
             regs::smc([0x8400_0008, 0, 0, 0, 0, 0, 0, 0]);

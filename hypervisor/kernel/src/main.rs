@@ -17,8 +17,6 @@ fn main() {}
 #[cfg(target_os = "none")]
 mod cell;
 #[cfg(target_os = "none")]
-mod console;
-#[cfg(target_os = "none")]
 mod el2;
 #[cfg(target_os = "none")]
 mod entry;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use core::arch::asm;
+use machine::console::Registers;
 
 /// A block of device registers.
 #[derive(Clone, Copy)]
@@ -47,5 +48,15 @@ impl Mmio {
         unsafe {
             asm!("str {0:w}, [{1}]", in(reg) value, in(reg) self.at(offset), options(nostack, preserves_flags))
         };
+    }
+}
+
+impl Registers for Mmio {
+    fn read(self, offset: u64) -> u32 {
+        Self::read(self, offset)
+    }
+
+    fn write(self, offset: u64, value: u32) {
+        Self::write(self, offset, value);
     }
 }
