@@ -138,7 +138,7 @@ fn boot(k: &Kernel<El2>, root_task: RootTask, tree_region: Region) -> Result<(),
         image: root_task.image.widened(PAGE),
         image_start: root_task.image.start.wrapping_sub(root_task.offset),
         entry: root_task.entry,
-        tree: tree_region,
+        tree: Region::new(tree_region.start, tree.used_bytes() as u64),
         kept: kept(&machine).map_err(|Full| Failure::Tables)?,
     };
     k.boot(&given).map_err(Failure::Layout)?;

@@ -66,6 +66,7 @@ pub struct Fdt<'a> {
     structure: &'a [u8],
     strings: &'a [u8],
     reservations: &'a [u8],
+    used_bytes: usize,
 }
 
 impl<'a> Fdt<'a> {
@@ -93,11 +94,32 @@ impl<'a> Fdt<'a> {
             let end = offset.checked_add(size).ok_or(FdtError::Block)?;
             tree.get(offset..end).ok_or(FdtError::Block)
         };
-        Ok(Self {
-            structure: block(field(2)?, field(9)?)?,
-            strings: block(field(3)?, field(8)?)?,
-            reservations: tree.get(field(4)?..).ok_or(FdtError::Block)?,
-        })
+        let (structure_at, strings_at) = (field(2)?, field(3)?);
+        let (structure, strings) = (
+            block(structure_at, field(9)?)?,
+            block(strings_at, field(8)?)?,
+        );
+        let reservations_at = field(4)?;
+        let mut fdt = Self {
+            structure,
+            strings,
+            reservations: tree.get(reservations_at..).ok_or(FdtError::Block)?,
+            used_bytes: 0,
+        };
+        // The block of reservations has no length: it ends with an entry of zeros.
+        let entries = fdt.reservations().count().saturating_add(1);
+        fdt.used_bytes = structure_at
+            .saturating_add(structure.len())
+            .max(strings_at.saturating_add(strings.len()))
+            .max(reservations_at.saturating_add(entries.saturating_mul(16)))
+            .min(length);
+        Ok(fdt)
+    }
+
+    /// The tree's length without what lies behind its last block: firmware leaves room there to add properties.
+    #[must_use]
+    pub const fn used_bytes(&self) -> usize {
+        self.used_bytes
     }
 
     /// All nodes, parents before children.

@@ -165,6 +165,11 @@ impl<A: Arch> Kernel<A> {
                 .write_word(to.wrapping_add(EXTRA_HEADER_BYTES).wrapping_add(at), word);
             at = at.wrapping_add(8);
         }
+        // The header's second word, big-endian: the length of what is there, not of the room that firmware left behind it.
+        let header = to.wrapping_add(EXTRA_HEADER_BYTES);
+        let magic = self.arch.read_word(header) & 0xffff_ffff;
+        let length = u64::from((tree.bytes() as u32).swap_bytes());
+        self.arch.write_word(header, magic | length << 32);
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Given {
     pub image_start: u64,
     /// The root task's first instruction.
     pub entry: u64,
-    /// The device tree, where the loader put it.
+    /// The device tree, where the loader put it, up to the end of its last block.
     pub tree: Region,
     /// Device registers that the kernel keeps for itself (the interrupt controller), whole pages.
     pub kept: Regions<MAX_REGIONS>,

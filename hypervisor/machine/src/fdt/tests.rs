@@ -193,6 +193,17 @@ fn paths_are_followed() {
 }
 
 #[test]
+fn room_behind_the_last_block_is_not_part_of_the_tree() {
+    let mut tree = board();
+    let used = tree.len();
+    assert_eq!(Fdt::new(&tree).unwrap().used_bytes(), used);
+    tree.resize(used + 5000, 0);
+    let total = u32::try_from(tree.len()).unwrap();
+    tree[4..8].copy_from_slice(&total.to_be_bytes());
+    assert_eq!(Fdt::new(&tree).unwrap().used_bytes(), used);
+}
+
+#[test]
 fn each_mistake_is_named() {
     assert_eq!(Fdt::new(&[0; 64]).err(), Some(FdtError::Magic(0)));
     let mut tree = board();
