@@ -57,6 +57,8 @@ struct QemuSuite {
     name: &'static str,
     /// The crate that is the root task.
     package: &'static str,
+    /// The kernel; with [`Flavour::Debug`] the crate is built with its feature `debug`.
+    flavour: Flavour,
     gic: Gic,
     highmem: Highmem,
     memory_mib: u64,
@@ -64,10 +66,11 @@ struct QemuSuite {
     limit: Duration,
 }
 
-const QEMU_SUITES: [QemuSuite; 3] = [
+const QEMU_SUITES: [QemuSuite; 4] = [
     QemuSuite {
         name: "kernel-gicv3",
         package: "kernel-tests",
+        flavour: Flavour::Release,
         gic: Gic::V3,
         highmem: Highmem::On,
         memory_mib: 1024,
@@ -76,14 +79,25 @@ const QEMU_SUITES: [QemuSuite; 3] = [
     QemuSuite {
         name: "kernel-gicv2-lowmem",
         package: "kernel-tests",
+        flavour: Flavour::Release,
         gic: Gic::V2,
         highmem: Highmem::Off,
         memory_mib: 2048,
         limit: Duration::from_secs(120),
     },
     QemuSuite {
+        name: "kernel-debug",
+        package: "kernel-tests",
+        flavour: Flavour::Debug,
+        gic: Gic::V3,
+        highmem: Highmem::On,
+        memory_mib: 1024,
+        limit: Duration::from_secs(120),
+    },
+    QemuSuite {
         name: "template",
         package: "component-template",
+        flavour: Flavour::Release,
         gic: Gic::V3,
         highmem: Highmem::On,
         memory_mib: 512,
@@ -207,7 +221,7 @@ impl Tests<'_> {
         let image = self.paths.out().join(format!("{}.img", suite.name));
         write_if_changed(
             &image,
-            &pack_root_task(self.cargo, suite.package, Flavour::Release)?,
+            &pack_root_task(self.cargo, suite.package, suite.flavour)?,
         )?;
         let machine = Machine {
             gic: suite.gic,
@@ -339,17 +353,32 @@ const SYSTEM_SUITE: &str = "system";
 /// The worked example with Linux.
 const SEEDS_SUITE: &str = "seeds";
 
-/// Packs one root task with the kernel.
+/// Packs one root task of ours with the kernel; both have the feature `debug` in the debug flavour.
 ///
 /// # Errors
 /// When a part does not build.
 pub fn pack_root_task(cargo: &Cargo, package: &str, flavour: Flavour) -> Result<Vec<u8>> {
-    let read =
-        |path: std::path::PathBuf| std::fs::read(&path).with_context(|| path.display().to_string());
-    let root_task = elf::strip(&read(cargo.build_one(package, Target::BareMetal)?)?)?;
-    let kernel = elf::strip(&read(image::kernel(cargo, flavour)?)?)?;
-    let stage = read(cargo.build_one("boot", Target::BareMetal)?)?;
+    let features: &[&str] = match flavour {
+        Flavour::Release => &[],
+        Flavour::Debug => &["debug"],
+    };
+    let root_task = cargo.build_with(package, Target::BareMetal, features)?;
+    pack_elf(cargo, &read(&root_task)?, flavour)
+}
+
+/// Packs any root task with the kernel.
+///
+/// # Errors
+/// When kernel or boot stage do not build, or it is no ELF file for AArch64.
+pub fn pack_elf(cargo: &Cargo, root_task: &[u8], flavour: Flavour) -> Result<Vec<u8>> {
+    let root_task = elf::strip(root_task)?;
+    let kernel = elf::strip(&read(&image::kernel(cargo, flavour)?)?)?;
+    let stage = read(&cargo.build_one("boot", Target::BareMetal)?)?;
     boot::pack(&stage, &kernel, &root_task)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| path.display().to_string())
 }
 
 fn show(name: &str, counts: Counts, log: &Path, reasons: impl Fn(&str) -> Vec<String>) {

@@ -1,7 +1,7 @@
 //! Debug system calls: only in the debug flavour, and at nobody's expense but the caller's (libsel4 `api/syscall.xml`).
 
 use crate::arch::Arch;
-use crate::cap::CapView;
+use crate::cap::{CapView, Kind};
 use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
@@ -16,10 +16,9 @@ pub fn dispatch<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, negated: u64) -> bool
         13 => dump_scheduler(k),
         14 => k.arch.debug_halt(),
         15 => {
-            // Zero for an empty or missing slot, else a number for each kind.
-            let kind = ipc::lookup(current, argument)
-                .map_or(0, |slot| u64::from(slot.cap.get().kind().number()));
-            current.context.x[0].set(kind);
+            let kind =
+                ipc::lookup(current, argument).map_or(Kind::NULL, |slot| slot.cap.get().kind());
+            current.context.x[0].set(cap_type(kind));
         }
         // The snapshot's format is not part of the interface; there is nothing to say here.
         16 => put_line(k, b"no snapshot\n"),
@@ -27,6 +26,34 @@ pub fn dispatch<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, negated: u64) -> bool
         _ => return false,
     }
     true
+}
+
+/// seL4's number for a kind of capability, 0 for an empty or missing slot: libsel4's users compare with these (even ones are
+/// every architecture's, odd ones Arm's).
+const fn cap_type(kind: Kind) -> u64 {
+    match kind {
+        Kind::UNTYPED => 2,
+        Kind::ENDPOINT => 4,
+        Kind::NOTIFICATION => 6,
+        Kind::REPLY => 8,
+        Kind::CNODE => 10,
+        Kind::THREAD => 12,
+        Kind::IRQ_CONTROL => 14,
+        Kind::IRQ_HANDLER => 16,
+        Kind::ZOMBIE => 18,
+        Kind::DOMAIN => 20,
+        Kind::SC => 22,
+        Kind::SCHED_CONTROL => 24,
+        Kind::FRAME => 1,
+        Kind::PAGE_TABLE => 3,
+        Kind::VSPACE => 9,
+        Kind::ASID_CONTROL => 11,
+        Kind::ASID_POOL => 13,
+        Kind::VCPU => 15,
+        Kind::SMC => 25,
+        Kind::SGI => 27,
+        _ => 0,
+    }
 }
 
 fn put_line<A: Arch>(k: &Kernel<A>, text: &[u8]) {

@@ -13,6 +13,8 @@ fn main() {}
 
 #[cfg(target_os = "none")]
 mod capabilities;
+#[cfg(all(target_os = "none", feature = "debug"))]
+mod debug;
 #[cfg(target_os = "none")]
 mod guests;
 #[cfg(target_os = "none")]
@@ -62,6 +64,8 @@ mod suite {
             crate::threads::TESTS,
             crate::machine::TESTS,
             crate::guests::TESTS,
+            #[cfg(feature = "debug")]
+            crate::debug::TESTS,
         ];
         let (mut passed, mut failed) = (0, 0);
         for (name, test) in groups.iter().flat_map(|group| group.iter()) {

@@ -47,12 +47,6 @@ impl Kind {
     pub const SMC: Self = Self(19);
     /// Software-generated interrupt.
     pub const SGI: Self = Self(20);
-
-    /// As a number, zero for an empty slot.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        self.0
-    }
 }
 
 pub(super) const K_NULL: u64 = 0;
