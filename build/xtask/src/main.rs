@@ -1,4 +1,4 @@
-//! The front door: image, run, test, bench, doctor.
+//! The front door: image, run, sel4, test, bench, doctor.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -11,6 +11,7 @@ mod image;
 mod paths;
 mod progress;
 mod run;
+mod sel4;
 mod setup;
 mod test;
 
@@ -96,6 +97,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Run any seL4 root task on our kernel in QEMU and show its output.
+    Sel4(sel4::Options),
     /// Run the tests: on this machine and in QEMU.
     Test {
         /// A suite (host, kernel, template, ...) or a part of its name; otherwise a part of the names of host tests.
@@ -236,6 +239,14 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             let board = Board::named(description.board).context("the board has vanished")?;
             image::write(&built.image, format, board.load_address, &output)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Sel4(options) => {
+            setup::ensure(&paths, &[Need::RustTargets, Need::Qemu], None)?;
+            Ok(if options.run(&paths, &cargo)? {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Test {
             filter,
