@@ -7,6 +7,7 @@ use super::queue::{Interrupt, QueueError};
 use super::transport::{Event, Transport, config_bytes};
 use crate::pieces::{State, Supply, Table, View};
 use crate::syndrome::Width;
+use core::ops::Range;
 use protocol::memory::Refusal;
 use protocol::units::{PIECE_BITS, PIECE_BYTES};
 
@@ -33,6 +34,18 @@ pub struct Hotplug {
     /// The registers.
     pub transport: Transport<1>,
     requested: u32,
+    /// A plug request that waits for clean pieces.
+    pending: Option<Pending>,
+}
+
+/// A plug request of which not all pieces are there yet. Those that are stay: given back, they would have to be cleaned
+/// again, and a pool that is cleaned piece by piece would never fill the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pending {
+    first: u32,
+    count: u32,
+    /// Pieces `first..end` are there.
+    end: u32,
 }
 
 /// What a request ended in.
@@ -49,6 +62,7 @@ impl Hotplug {
         Self {
             transport: Transport::new(DEVICE, F_UNPLUGGED_INACCESSIBLE),
             requested: 0,
+            pending: None,
         }
     }
 
@@ -121,7 +135,8 @@ impl Hotplug {
             let answer = if bytes < REQUEST_BYTES {
                 Answer::Respond(ERROR, 0)
             } else {
-                answer(&raw, requested, view.table, view.supply)
+                let held = &mut self.pending;
+                answer(&raw, requested, held, view.table, view.supply)
             };
             let Answer::Respond(kind, state) = answer else {
                 break;
@@ -154,6 +169,7 @@ impl Default for Hotplug {
 fn answer<S: Supply>(
     raw: &[u8; REQUEST_BYTES],
     requested: u32,
+    pending: &mut Option<Pending>,
     table: &mut Table,
     supply: &mut S,
 ) -> Answer {
@@ -179,31 +195,48 @@ fn answer<S: Supply>(
         ..,
     ] = *raw;
     let kind = u16::from_le_bytes([t0, t1]);
-    if kind == UNPLUG_ALL {
-        for index in table.startup()..table.startup() + table.hotplug() {
-            if table.unplug(index, supply).is_err() {
-                return Answer::Respond(BUSY, 0);
-            }
-        }
-        return Answer::Respond(ACK, 0);
-    }
     let address = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
     let count = u32::from(u16::from_le_bytes([n0, n1]));
-    let Some(first) = range(address, count, table) else {
+    let range = range(address, count, table);
+    // A request that waits is the first in its queue until it is answered; anything else there means that the driver was
+    // reset, or rewrites what it has sent.
+    let held = pending.take().filter(|held| {
+        let is_same = kind == PLUG && range == Some(held.first) && count == held.count;
+        if !is_same {
+            // What the server does not take back stays plugged, as the driver can see.
+            let _ = unplug(held.first..held.end, table, supply);
+        }
+        is_same
+    });
+    if kind == UNPLUG_ALL {
+        let region = table.startup()..table.startup() + table.hotplug();
+        return match unplug(region, table, supply) {
+            Ok(()) => Answer::Respond(ACK, 0),
+            Err(_) => Answer::Respond(BUSY, 0),
+        };
+    }
+    let Some(first) = range else {
         return Answer::Respond(ERROR, 0);
     };
     match kind {
-        PLUG => plug(first, count, requested, table, supply),
+        PLUG => {
+            let end = held.map_or(first, |held| held.end);
+            match plug(first..first + count, end, requested, table, supply) {
+                Plugged::Waits { end } => {
+                    *pending = Some(Pending { first, count, end });
+                    Answer::Wait
+                }
+                Plugged::Answered(kind) => Answer::Respond(kind, 0),
+            }
+        }
         UNPLUG => {
             if (first..first + count).any(|index| table.state(index) == State::Absent) {
                 return Answer::Respond(ERROR, 0);
             }
-            for index in first..first + count {
-                if table.unplug(index, supply).is_err() {
-                    return Answer::Respond(BUSY, 0);
-                }
+            match unplug(first..first + count, table, supply) {
+                Ok(()) => Answer::Respond(ACK, 0),
+                Err(_) => Answer::Respond(BUSY, 0),
             }
-            Answer::Respond(ACK, 0)
         }
         STATE => {
             let plugged = (first..first + count)
@@ -230,37 +263,57 @@ fn range(address: u64, count: u32, table: &Table) -> Option<u32> {
     (first >= table.startup() && end <= table.startup() + table.hotplug()).then_some(first)
 }
 
+fn unplug<S: Supply>(
+    mut pieces: Range<u32>,
+    table: &mut Table,
+    supply: &mut S,
+) -> Result<(), Refusal> {
+    pieces.try_for_each(|index| table.unplug(index, supply))
+}
+
+/// What came of a plug request.
+enum Plugged {
+    Answered(u16),
+    /// The pieces before `end` are there; for the next one the memory server has to clean first.
+    Waits {
+        end: u32,
+    },
+}
+
+/// Plugs `pieces`, of which those before `end` are there from an earlier attempt: all of them or none.
 fn plug<S: Supply>(
-    first: u32,
-    count: u32,
+    pieces: Range<u32>,
+    end: u32,
     requested: u32,
     table: &mut Table,
     supply: &mut S,
-) -> Answer {
-    let absent = |table: &Table, index| table.state(index) == State::Absent;
-    if (first..first + count).any(|index| !absent(table, index)) {
-        return Answer::Respond(ERROR, 0);
+) -> Plugged {
+    let mut rest = end..pieces.end;
+    if rest
+        .clone()
+        .any(|index| table.state(index) != State::Absent)
+    {
+        return Plugged::Answered(ERROR);
     }
-    // 5.15.6.1: not beyond what is requested.
-    if table.plugged() + count > requested {
-        return Answer::Respond(NACK, 0);
-    }
-    for index in first..first + count {
-        if let Err(refusal) = table.take(index, supply) {
-            // All or nothing: what was taken goes back. It was clean and untouched.
-            for taken in first..index {
-                // A piece that the server does not take back stays plugged; the driver is then told of an error.
-                if table.unplug(taken, supply).is_err() {
-                    return Answer::Respond(ERROR, 0);
-                }
-            }
-            return match refusal {
-                Refusal::NotReady { .. } => Answer::Wait,
-                _ => Answer::Respond(BUSY, 0),
-            };
+    // 5.15.6.1: not beyond what is requested, which may be less than when the request came.
+    let refused = if table.plugged() + rest.len() as u32 > requested {
+        NACK
+    } else {
+        let taken =
+            rest.try_for_each(|index| table.take(index, supply).map_err(|why| (index, why)));
+        match taken {
+            Ok(()) => return Plugged::Answered(ACK),
+            Err((end, Refusal::NotReady { .. })) => return Plugged::Waits { end },
+            Err(_) => BUSY,
         }
+    };
+    // What the server does not take back stays plugged; the driver is then told of an error.
+    let absent = |index: &u32| table.state(*index) == State::Absent;
+    let end = pieces.clone().find(absent).unwrap_or(pieces.end);
+    match unplug(pieces.start..end, table, supply) {
+        Ok(()) => Plugged::Answered(refused),
+        Err(_) => Plugged::Answered(ERROR),
     }
-    Answer::Respond(ACK, 0)
 }
 
 #[cfg(test)]
@@ -385,12 +438,57 @@ mod tests {
         );
         assert_eq!(guest.table.plugged(), 0);
         guest.supply.clean = 1;
-        assert_eq!(guest.send(PLUG, base, 2), None);
+        guest.supply.returned.clear();
+        assert_eq!(guest.send(PLUG, base, 3), None);
+        // Pieces come from the cleaner one at a time; none of them goes back to it.
+        for _ in 0..2 {
+            assert_eq!(guest.response(), None);
+            guest.supply.clean = 1;
+            guest.device.work(&mut guest.table, &mut guest.supply);
+        }
+        assert_eq!(guest.response(), Some((ACK, 0)));
+        assert_eq!(guest.table.plugged(), 3);
+        assert_eq!(guest.supply.returned, []);
+    }
+
+    #[test]
+    fn a_request_that_waits_and_then_is_too_much_leaves_nothing_behind() {
+        let mut guest = Guest::new();
+        let base = guest.table.hotplug_base();
+        guest.device.request(3);
+        guest.supply.clean = 2;
+        assert_eq!(guest.send(PLUG, base, 3), None);
+        guest.device.request(1);
+        guest.device.work(&mut guest.table, &mut guest.supply);
+        assert_eq!(guest.response(), Some((NACK, 0)));
         assert_eq!(guest.table.plugged(), 0);
-        guest.supply.clean = 5;
+        // The same when the server refuses the rest.
+        guest.device.request(3);
+        guest.supply.clean = 2;
+        assert_eq!(guest.send(PLUG, base, 3), None);
+        guest.supply.clean = 9;
+        guest.supply.target = 4;
+        guest.device.work(&mut guest.table, &mut guest.supply);
+        assert_eq!(guest.response(), Some((BUSY, 0)));
+        assert_eq!(guest.table.plugged(), 0);
+        assert_eq!(guest.supply.granted.len(), 2);
+    }
+
+    #[test]
+    fn a_request_that_is_rewritten_while_it_waits_gives_back_what_it_held() {
+        let mut guest = Guest::new();
+        let base = guest.table.hotplug_base();
+        guest.device.request(4);
+        guest.supply.clean = 1;
+        assert_eq!(guest.send(PLUG, base, 3), None);
+        assert_eq!(guest.table.plugged(), 1);
+        guest.supply.clean = 9;
+        let other = (base + 5 * PIECE_BYTES).to_le_bytes();
+        guest.view().write(AT + 0x3008, &other).unwrap();
         guest.device.work(&mut guest.table, &mut guest.supply);
         assert_eq!(guest.response(), Some((ACK, 0)));
-        assert_eq!(guest.table.plugged(), 2);
+        assert_eq!(guest.table.plugged(), 3);
+        assert_eq!(guest.supply.granted.len(), 2 + 3);
     }
 
     #[test]
@@ -417,6 +515,7 @@ mod tests {
             let mut guest = Guest::new();
             let base = guest.table.hotplug_base();
             for (kind, block, count, requested) in ops {
+                guest.supply.clean = requested;
                 let before = guest.table.plugged();
                 guest.device.request(requested);
                 let _ = guest.send(kind, base + block * PIECE_BYTES, count);

@@ -1,0 +1,169 @@
+//! 256 MiB from one running Linux guest to another: what it costs, with everything and without the guests' kernels.
+//!
+//! Both guests are asked for memory by their buffer: 95 % of it kept free makes a guest's target its maximum. The
+//! instructions are those that the PMU counts (INST_RETIRED by exception level), so time in which nothing runs is not in
+//! them. A measurement ends when the guest's own kernel reports the memory as its own.
+
+use super::{LIMIT, rows::Row};
+use crate::cargo::Cargo;
+use crate::image::{self, Flavour};
+use crate::paths::Paths;
+use crate::progress;
+use anyhow::{Context, Result, bail, ensure};
+use protocol::balancer::Change;
+use protocol::management::{Answer, HostBody};
+use protocol::watch::{Counters, Instructions, Watch, Watched};
+use qemu_machine::{Count, Machine};
+use std::time::{Duration, Instant};
+use system::Scale;
+use system_tests::{Rig, Setting};
+
+/// What is moved.
+const MOVED_MIB: u64 = 256;
+/// The same in 4 KiB pages, which the peers' figures are for.
+const MOVED_PAGES: f64 = (MOVED_MIB * 256) as f64;
+/// The same in 2 MiB pieces.
+const MOVED_PIECES: f64 = (MOVED_MIB / 2) as f64;
+/// What the giver's workload writes before, so that what moves has been used.
+const TOUCHED_MIB: u64 = 256;
+/// A buffer with which a guest wants all it may have, and one with which it wants next to nothing beside what it uses.
+const GREEDY_PERCENT: u8 = 95;
+const MODEST_PERCENT: u8 = 5;
+
+/// The rows about a move. `clean_2mib` is what cleaning a piece costs, by the kernel's own row.
+///
+/// # Errors
+/// When the system does not boot, or the memory does not move.
+pub fn rows(
+    paths: &Paths,
+    cargo: &Cargo,
+    mirror: Option<&str>,
+    clean_2mib: f64,
+) -> Result<Vec<Row>> {
+    let description = image::describe(&paths.systems().join("move.toml"), None, Scale::Full)?;
+    let built = image::build(paths, cargo, &description, Flavour::Release, mirror)?;
+    let image = paths.out().join("bench-move.img");
+    crate::paths::write_if_changed(&image, &built.image)?;
+    let setting = Setting {
+        image,
+        machine: Machine {
+            // The host's clock while nothing runs: what a guest frees is reported after 2 s, and asked for before.
+            count: Count::Paced,
+            extra: std::env::var_os("XP")
+                .map(|x| ["-plugin".into(), x].into())
+                .unwrap_or_default(),
+            ..Machine::virt(description.memory_mib)
+        },
+        logs: paths.logs(),
+        programs: built.programs,
+    };
+    progress::step("move memory between two Linux guests", || {
+        let mut rig = Rig::boot(&setting, &paths.logs().join("bench-move.log"))?;
+        for name in ["giver", "taker"] {
+            rig.wait_agent(name)?;
+        }
+        let grown = watch(&mut rig, "giver", |rig| {
+            set_buffer(rig, "giver", GREEDY_PERCENT)
+        })
+        .context("growing from the pool")?;
+        rig.ask("giver", &format!("touch {}", TOUCHED_MIB << 20))?;
+        set_buffer(&mut rig, "giver", MODEST_PERCENT)?;
+        rig.ask("giver", "free")?;
+        let moved = watch(&mut rig, "taker", |rig| {
+            set_buffer(rig, "taker", GREEDY_PERCENT)
+        })
+        .context("moving")?;
+        rig.look()?;
+        let ours = ours(moved) / MOVED_PAGES;
+        let grant = self::ours(grown) / MOVED_PIECES;
+        let row = |name, value: f64| Row::new(name, value.round(), "instructions");
+        Ok(vec![
+            row("move_256mib_per_page", all(moved) / MOVED_PAGES),
+            row("move_256mib_per_page_ours", ours),
+            row("grant_2mib", grant),
+            row("take_back_2mib", ours * 512.0 - grant - clean_2mib),
+        ])
+    })
+}
+
+/// All levels together.
+fn all(instructions: Instructions) -> f64 {
+    ours(instructions) + f64::from(instructions.el1)
+}
+
+/// Kernel and components; the guests' programs run at EL0 too, and are idle.
+fn ours(instructions: Instructions) -> f64 {
+    f64::from(instructions.el0) + f64::from(instructions.el2)
+}
+
+fn set_buffer(rig: &mut Rig, name: &str, percent: u8) -> Result<()> {
+    let guest = rig.id(name)?;
+    let change = Change::Buffer(percent);
+    Ok(rig.board.command(HostBody::Set { guest, change })?)
+}
+
+/// The instructions from a decision until the guest's kernel has [`MOVED_MIB`] more than it has now.
+fn watch(
+    rig: &mut Rig,
+    name: &str,
+    decide: impl FnOnce(&mut Rig) -> Result<()>,
+) -> Result<Instructions> {
+    let guest = rig.id(name)?;
+    let said = rig.ask(name, "meminfo")?;
+    let total_kib = operator::agent::field(&said, "total_kib")
+        .with_context(|| format!("{name} said {said:?}"))?;
+    rig.board.command(HostBody::Watch(Watch {
+        guest,
+        total_kib: total_kib + (MOVED_MIB << 10),
+        counters: Counters::Exported,
+    }))?;
+    decide(rig)?;
+    let until = Instant::now() + Duration::from_secs(60).min(LIMIT);
+    loop {
+        match rig.board.request(HostBody::Watched)? {
+            Answer::Watched(Some(Watched {
+                from,
+                until: Some(until),
+                ..
+            })) => {
+                eprintln!(
+                    "{name}: {} us {:?}",
+                    until.us - from.us,
+                    until.instructions.since(from.instructions)
+                );
+                return Ok(until.instructions.since(from.instructions));
+            }
+            Answer::Watched(Some(_)) => {}
+            other => bail!("the board answered {other:?}"),
+        }
+        ensure!(
+            Instant::now() < until,
+            "{name} does not get {MOVED_MIB} MiB more than {total_kib} KiB: {:?}",
+            rig.look()?
+        );
+        if std::env::var_os("TRACE").is_some() {
+            let l = rig.look()?;
+            for g in &l.guests {
+                if let Some(r) = &g.row {
+                    eprintln!(
+                        "t {} {}: a {} rep {} tgt {} vis {} dem {} str {} {:?}",
+                        l.t_ms,
+                        g.name,
+                        r.assigned.0,
+                        r.reported.0,
+                        r.target.0,
+                        r.visible_mib / 2,
+                        r.demand_mib,
+                        r.stranded_mib,
+                        r.status
+                    );
+                }
+            }
+            eprintln!(
+                "  pool {} cleaning {} promised {} rounds {}",
+                l.counted.pool.0, l.counted.cleaning.0, l.counted.promised.0, l.host.rounds
+            );
+        }
+        rig.board.pump(Duration::from_millis(300));
+    }
+}
