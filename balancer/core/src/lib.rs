@@ -33,8 +33,10 @@ mod refusal;
 mod service;
 mod settings;
 mod share;
+mod watcher;
 mod why;
 
 pub use balancer::{Action, Actions, Balancer, Snapshot, Urgent};
 pub use refusal::Refusal;
 pub use service::{MemoryServer, Service};
+pub use watcher::{Counting, Watcher};

@@ -6,7 +6,7 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
-use balancer_core::{MemoryServer, Service};
+use balancer_core::{Counting, MemoryServer, Service, Watcher};
 use cap::{Endpoint, Notification, Reply as ReplyObject};
 use protocol::badge::{Client, signal};
 use protocol::balancer::{Reply, Request};
@@ -14,6 +14,7 @@ use protocol::memory;
 use protocol::slots;
 use protocol::startup::{Role, Startup};
 use protocol::units::Pieces;
+use protocol::watch::Instructions;
 
 rt::component!(serve, tick);
 
@@ -23,6 +24,18 @@ struct Memory(Endpoint);
 impl MemoryServer for Memory {
     fn call(&mut self, request: &memory::Request) -> Option<memory::Reply> {
         cap::call_value(self.0, request, None).ok()
+    }
+}
+
+/// The PMU's counters.
+struct Pmu;
+
+impl Counting for Pmu {
+    fn start(&mut self) {
+        rt::instructions::start();
+    }
+    fn read(&mut self) -> Instructions {
+        rt::instructions::read()
     }
 }
 
@@ -42,6 +55,7 @@ fn serve(startup: Startup) {
     };
     let mut service = SERVICE.lock();
     service.set_reserve_at_start(reserve);
+    let mut watcher = Watcher::new(Pmu);
     let endpoint = Endpoint::new(slots::ENDPOINT);
     let reply = ReplyObject::new(slots::REPLY);
     let mut received = endpoint.recv(reply);
@@ -56,7 +70,9 @@ fn serve(startup: Startup) {
             message.decode::<Request>(),
         ) {
             (Some(client), Ok(request)) => {
-                let answer: Reply = service.handle(now_ms(), client, request);
+                let answer: Reply = watcher
+                    .look(rt::now_us(), client, &request)
+                    .unwrap_or_else(|| service.handle(now_ms(), client, request));
                 endpoint.reply_recv_value(&answer, None, reply)
             }
             _ => endpoint.reply_recv_malformed(reply),

@@ -112,6 +112,9 @@ enum Command {
     },
     /// Measure what things cost, beside seL4 and the peers.
     Bench {
+        /// Only this part, beside the kernel's own operations.
+        #[arg(value_enum)]
+        part: Option<bench::Part>,
         /// Where the figures go as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -273,9 +276,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
-        Command::Bench { json, mirror } => {
+        Command::Bench { part, json, mirror } => {
             setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
-            bench::run(&paths, &cargo, json.as_deref(), mirror.as_deref())?;
+            bench::run(&paths, &cargo, part, json.as_deref(), mirror.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { fix, mirror } => {

@@ -132,6 +132,13 @@ pub fn forward(
             },
             other => from_supervisor(other),
         },
+        HostBody::Watch(watch) => {
+            from_balancer(services.balancer(&balancer::Request::Watch(*watch)))
+        }
+        HostBody::Watched => match services.balancer(&balancer::Request::Watched) {
+            Some(balancer::Reply::Watched(watched)) => Answer::Watched(watched),
+            other => from_balancer(other),
+        },
         HostBody::Input { .. } => no_answer("console"),
     }
 }
@@ -147,7 +154,12 @@ pub const fn guest_of(body: &HostBody) -> Option<GuestId> {
         | HostBody::Resume(guest)
         | HostBody::Set { guest, .. }
         | HostBody::Input { guest, .. } => Some(*guest),
-        HostBody::Hello | HostBody::Host | HostBody::SetReserve(_) | HostBody::Costs => None,
+        HostBody::Watch(watch) => Some(watch.guest),
+        HostBody::Hello
+        | HostBody::Host
+        | HostBody::SetReserve(_)
+        | HostBody::Costs
+        | HostBody::Watched => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::memory::Bounds;
 use crate::units::{GuestId, Line, Pieces};
+use crate::watch::{Watch, Watched};
 use serde::{Deserialize, Serialize};
 
 /// What happens to a guest that ignores a reclaim past its deadline.
@@ -136,6 +137,10 @@ pub enum Request {
     HostRow,
     /// From the console: why is this guest's target what it is?
     Why(GuestId),
+    /// From the console: note when a guest has so much memory, by its own report. Ends an earlier watch.
+    Watch(Watch),
+    /// From the console: what has come of it.
+    Watched,
 }
 
 /// Running or paused.
@@ -196,6 +201,8 @@ pub enum Reply {
     HostRow(HostRow),
     /// An explanation.
     Why(Line),
+    /// What has come of the last watch; none was asked for.
+    Watched(Option<Watched>),
     /// Refused, with the reason; nothing changed.
     Refused(Line),
 }

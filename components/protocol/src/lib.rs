@@ -27,3 +27,4 @@ pub mod supervisor;
 pub mod system;
 pub mod timer;
 pub mod units;
+pub mod watch;

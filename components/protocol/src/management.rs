@@ -5,6 +5,7 @@ use crate::console::{Chunk, Port};
 use crate::memory::HostAccount;
 use crate::supervisor::{EndReason, GuestState};
 use crate::units::{GuestId, Line, Name, Pieces};
+use crate::watch::{Watch, Watched};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides name it in `Hello`.
@@ -58,6 +59,10 @@ pub enum HostBody {
     },
     /// The host's fixed costs.
     Costs,
+    /// Note when a guest has so much memory, and what it took. Ends an earlier watch.
+    Watch(Watch),
+    /// What has come of it.
+    Watched,
 }
 
 /// The board's side of the management channel.
@@ -123,6 +128,8 @@ pub enum Answer {
         /// Pieces in the pool at boot.
         pool: Pieces,
     },
+    /// To `Watched`; none was asked for.
+    Watched(Option<Watched>),
     /// Done (or begun).
     Done,
     /// Refused, with the reason.

@@ -65,6 +65,20 @@ pub enum Gic {
     V3,
 }
 
+/// Bytes of a seed: what Linux credits as full entropy.
+pub const RNG_SEED_BYTES: usize = 32;
+
+/// A seed for a guest's random number generator.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RngSeed(pub [u8; RNG_SEED_BYTES]);
+
+/// Seeds are not for logs.
+impl core::fmt::Debug for RngSeed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("RngSeed(..)")
+    }
+}
+
 /// A VMM's startup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vmm {
@@ -82,4 +96,6 @@ pub struct Vmm {
     pub gic: Gic,
     /// Bytes of the guest's hot-plug region for which page tables exist.
     pub hotplug_bytes: u64,
+    /// For the guest's random number generator, this start only; none where the machine has none to give.
+    pub rng_seed: Option<RngSeed>,
 }

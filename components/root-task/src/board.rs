@@ -102,6 +102,13 @@ pub fn read(extra: &[u8]) -> Result<Board, BoardError> {
     })
 }
 
+/// What the boot chain left for random number generators, in `/chosen`.
+#[must_use]
+pub fn rng_seed(extra: &[u8]) -> Option<&[u8]> {
+    let tree = Fdt::new(device_tree(extra)?).ok()?;
+    tree.find(b"/chosen")?.property("rng-seed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,11 +13,12 @@ use protocol::balancer::Settings;
 use protocol::bundle::MAX_FILES;
 use protocol::layout::{GUEST_WINDOW_VADDR, ipa};
 use protocol::slots;
-use protocol::startup::{Gic, Role, Startup};
+use protocol::startup::{Gic, RngSeed, Role, Startup};
 use protocol::system::Guest;
 use protocol::units::GuestId;
 use root_task::image::{Access, Image};
 use root_task::manifest::{self, Service, Thread};
+use root_task::seeds::Seeds;
 use root_task::size::{GuestSize, VmmImage, memory_ranges};
 
 /// Bytes that one second-level page table covers.
@@ -46,6 +47,8 @@ pub struct Template<'a> {
     pub servers: Servers,
     /// Where VMMs' faults go.
     pub faults: u64,
+    /// Seeds for the guests' random number generators.
+    pub seeds: Seeds,
 }
 
 /// The servers' ports and CNodes.
@@ -118,6 +121,7 @@ pub fn create(
     guest: &Guest,
     settings: &Settings,
     size: &GuestSize,
+    rng_seed: Option<RngSeed>,
 ) -> Result<Living, Failure> {
     let missing = Failure::Unusable("a guest's file is not in the store");
     let kernel = template.store.file(guest.kernel_file).ok_or(missing)?;
@@ -137,6 +141,7 @@ pub fn create(
             command_line: guest.command_line.clone(),
             gic: template.gic,
             hotplug_bytes: size.hotplug_bytes,
+            rng_seed,
         }),
     };
     // The largest objects first: the private memory then has no holes.

@@ -18,4 +18,5 @@ pub mod guest;
 pub mod image;
 pub mod manifest;
 pub mod memory;
+pub mod seeds;
 pub mod size;

@@ -20,7 +20,7 @@ impl Seeds {
     }
 
     /// The next one, never given before.
-    pub fn next(&mut self) -> Option<RngSeed> {
+    pub fn draw(&mut self) -> Option<RngSeed> {
         let generator = self.0.as_mut()?;
         let mut seed = [0; RNG_SEED_BYTES];
         generator.fill_bytes(&mut seed);
@@ -35,18 +35,18 @@ mod tests {
     #[test]
     fn every_start_has_its_own() {
         let mut seeds = Seeds::new(Some(&[7; 64]));
-        let given: Vec<_> = (0..100).map(|_| seeds.next().unwrap()).collect();
+        let given: Vec<_> = (0..100).map(|_| seeds.draw().unwrap()).collect();
         for (index, seed) in given.iter().enumerate() {
             assert!(!given[..index].contains(seed));
             assert_ne!(seed.0, [7; RNG_SEED_BYTES]);
         }
         let mut others = Seeds::new(Some(&[8; RNG_SEED_BYTES]));
-        assert!(!given.contains(&others.next().unwrap()));
+        assert!(!given.contains(&others.draw().unwrap()));
     }
 
     #[test]
     fn a_machine_without_a_good_seed_gives_none() {
-        assert_eq!(Seeds::new(None).next(), None);
-        assert_eq!(Seeds::new(Some(&[1; RNG_SEED_BYTES - 1])).next(), None);
+        assert_eq!(Seeds::new(None).draw(), None);
+        assert_eq!(Seeds::new(Some(&[1; RNG_SEED_BYTES - 1])).draw(), None);
     }
 }

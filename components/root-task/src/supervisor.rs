@@ -384,6 +384,7 @@ impl<'a> Supervisor<'a> {
             .ok_or(Failure::Unusable(
                 "its private memory is too small for its new limits",
             ))?;
+        let rng_seed = self.template.seeds.draw();
         let living = create(
             &mut entry.private,
             &self.template,
@@ -391,6 +392,7 @@ impl<'a> Supervisor<'a> {
             guest,
             &settings,
             &size,
+            rng_seed,
         )?;
         let living = entry.living.insert(living);
         living.vmm.resume()

@@ -29,6 +29,7 @@ use root_task::image::{Image, PAGE};
 use root_task::manifest::{
     self, Component, SPEAKER_PRIORITY, SUPERVISOR_PRIORITY, Service, Thread,
 };
+use root_task::seeds::Seeds;
 use root_task::size::{self, Headroom, VmmImage};
 use rt::root::Boot;
 use sel4_sys::{RETYPE_FAN_OUT_LIMIT, WORD_BITS, init_slot};
@@ -126,6 +127,7 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
         service: service_endpoint,
         servers,
         faults: servers.supervisor.endpoint,
+        seeds: Seeds::new(board::rng_seed(boot.extra)),
     };
     let before_guests = kernel.memory.handed_out();
     let entries = make_entries(&mut kernel, header, &template)?;

@@ -33,6 +33,7 @@ pub mod device;
 mod entry;
 #[allow(unsafe_code)]
 pub mod guarded;
+pub mod instructions;
 mod limit;
 #[allow(unsafe_code)]
 pub mod log;

@@ -33,6 +33,8 @@ pub struct Description<'a> {
     pub gic: Gic,
     /// Number of virtio-mmio devices.
     pub virtio_devices: u32,
+    /// For the guest's random number generator.
+    pub rng_seed: Option<&'a [u8]>,
 }
 
 /// Writes the tree; the bytes in use.
@@ -53,6 +55,9 @@ pub fn write(buffer: &mut [u8], about: &Description<'_>) -> Result<usize, TreeEr
     if let Some((start, end)) = about.initrd {
         tree.cells64("linux,initrd-start", &[start]);
         tree.cells64("linux,initrd-end", &[end]);
+    }
+    if let Some(seed) = about.rng_seed {
+        tree.raw("rng-seed", seed);
     }
     tree.end();
 
@@ -144,6 +149,7 @@ mod tests {
                 ram_bytes: 256 << 20,
                 gic,
                 virtio_devices: 4,
+                rng_seed: Some(b"nobody else's seed"),
             };
             let bytes = write(&mut buffer, &about).unwrap();
             let tree = &buffer[..bytes];
@@ -152,6 +158,8 @@ mod tests {
                 b"linux,initrd-start",
                 b"virtio_mmio@a000600",
                 b"arm,psci-1.0",
+                b"rng-seed",
+                b"nobody else's seed",
                 b"memory@40000000",
             ] {
                 assert!(contains(tree, text), "{}", String::from_utf8_lossy(text));
@@ -169,6 +177,7 @@ mod tests {
             ram_bytes: 1 << 21,
             gic: Gic::V3,
             virtio_devices: 4,
+            rng_seed: None,
         };
         assert_eq!(write(&mut [0; 300], &about), Err(TreeError));
     }

@@ -166,6 +166,7 @@ pub fn load(vmm: &Vmm, machine: &mut Machine, outside: &mut Outside) -> Result<(
             ram_bytes,
             gic: vmm.gic,
             virtio_devices: VIRTIO_DEVICES,
+            rng_seed: vmm.rng_seed.as_ref().map(|seed| seed.0.as_slice()),
         },
     )?;
     clean(plan.tree, TREE_BYTES, machine)?;

@@ -4,6 +4,7 @@
 //! same on any machine. Nothing here is a bound that a test asserts.
 
 mod linux;
+mod moving;
 mod peers;
 mod rows;
 
@@ -12,6 +13,7 @@ use crate::image::{self, Flavour};
 use crate::paths::Paths;
 use crate::{boot, elf, progress};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use qemu_machine::{Count, Ending, Machine, run_to_verdict};
 use rows::Row;
 use std::path::Path;
@@ -20,14 +22,44 @@ use std::time::Duration;
 /// Wall time after which a measuring run counts as hanging.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Measures everything, prints a table, and writes the rows to `json` as `[{"name","value","unit"}]`.
+/// What is measured beside the kernel's operations and sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Nothing.
+    Kernel,
+    /// Linux's boot.
+    Linux,
+    /// Memory that moves between two Linux guests.
+    Move,
+}
+
+/// Measures everything (or one part), prints a table, and writes the rows to `json` as `[{"name","value","unit"}]`.
 ///
 /// # Errors
 /// When something cannot be built, started or understood. Rows measured before it are printed.
-pub fn run(paths: &Paths, cargo: &Cargo, json: Option<&Path>, mirror: Option<&str>) -> Result<()> {
+pub fn run(
+    paths: &Paths,
+    cargo: &Cargo,
+    part: Option<Part>,
+    json: Option<&Path>,
+    mirror: Option<&str>,
+) -> Result<()> {
+    let wanted = |which| part.is_none_or(|part| part == which);
     let mut rows = kernel_rows(paths, cargo)?;
     rows.extend(sizes(cargo)?);
-    let outcome = linux::rows(paths, cargo, mirror).map(|more| rows.extend(more));
+    let clean_2mib = rows
+        .iter()
+        .find(|row| row.name == "clean_2mib")
+        .map_or(f64::NAN, |row| row.value);
+    let mut outcome = Ok(());
+    if wanted(Part::Move) {
+        let more = moving::rows(paths, cargo, mirror, clean_2mib);
+        outcome = more.map(|more| rows.extend(more));
+    }
+    if wanted(Part::Linux) {
+        let more = linux::rows(paths, cargo, mirror);
+        outcome = outcome.and(more.map(|more| rows.extend(more)));
+    }
     print!("{}", peers::table(&rows));
     if let Some(json) = json {
         std::fs::write(json, serde_json::to_string_pretty(&rows)? + "\n")
