@@ -72,6 +72,7 @@ mod tests {
             ram_bytes,
             gic: Gic::V2,
             virtio_devices: 4,
+            rng_seed: None,
         };
         let bytes = write(&mut buffer, &about).unwrap();
         buffer.truncate(bytes);
