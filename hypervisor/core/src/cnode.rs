@@ -147,7 +147,7 @@ pub fn empty_operand(root: Cap, address: u64, depth: u64) -> Result<Ref<Slot>, E
 }
 
 /// A capability with at most these rights (manual, section 3.1.4).
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn with_rights(cap: Cap, rights: Rights) -> Cap {
     cap.masked(rights)
@@ -164,7 +164,7 @@ pub enum BadgeUse {
 
 /// A capability with this badge, or this guard for a CNode (low six bits its length, the rest its value); `None` when it
 /// cannot have that one. Kinds that have neither stay as they are.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn with_badge(cap: Cap, badge: u64, purpose: BadgeUse) -> Option<Cap> {
     match cap.kind() {
@@ -196,7 +196,7 @@ pub fn with_badge(cap: Cap, badge: u64, purpose: BadgeUse) -> Option<Cap> {
 ///
 /// # Errors
 /// [`Error::RevokeFirst`] for an untyped with children; [`Error::IllegalOperation`] for what cannot be copied.
-#[inline]
+#[inline(always)]
 pub fn derive(source: Ref<Slot>, cap: Cap) -> Result<Cap, Error> {
     match cap.kind() {
         Kind::NULL | Kind::ZOMBIE | Kind::IRQ_CONTROL => Err(Error::IllegalOperation),
@@ -211,6 +211,14 @@ pub fn derive(source: Ref<Slot>, cap: Cap) -> Result<Cap, Error> {
         Kind::FRAME => Ok(cap.without_mapping()),
         _ => Ok(cap),
     }
+}
+
+/// Whether an invocation of `cap` is one that only puts capabilities into slots.
+#[inline(always)]
+#[must_use]
+pub fn only_moves(cap: Cap, label: u64) -> bool {
+    const _: () = assert!(MINT == COPY + 1 && MOVE == COPY + 2 && MUTATE == COPY + 3);
+    cap.kind() == Kind::CNODE && label.wrapping_sub(COPY) <= MUTATE - COPY
 }
 
 /// An invocation of a CNode capability.

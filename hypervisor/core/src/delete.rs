@@ -41,8 +41,58 @@ enum Fate {
     Preempted,
 }
 
+/// Whether the capability in `slot` can go without anybody noticing: other capabilities to the object exist, or it is a frame's
+/// that is mapped nowhere, and nobody's state depends on the slot itself.
+#[inline(always)]
+fn goes_unnoticed(slot: Ref<Slot>) -> bool {
+    let cap = slot.cap.get();
+    match cap.kind() {
+        Kind::NULL | Kind::ZOMBIE => false,
+        Kind::FRAME => !cap.is_mapped() && slot::tcb_place(slot).is_none(),
+        Kind::VSPACE => slot::tcb_place(slot).is_none() && !cdt::is_last(slot),
+        _ => !cdt::is_last(slot),
+    }
+}
+
 /// Empties a slot. [`Progress::Preempted`]: it may hold a zombie now; deleting it again goes on.
+#[inline(always)]
 pub fn delete<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Progress {
+    if goes_unnoticed(slot) {
+        cdt::remove(slot);
+        return Progress::Done;
+    }
+    if slot.cap.get().kind() == Kind::FRAME {
+        finish_frame(k, slot);
+        cdt::remove(slot);
+        return Progress::Done;
+    }
+    delete_object(k, slot)
+}
+
+/// A frame's capability goes, and with it the mapping that it made.
+#[inline(never)]
+fn finish_frame<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) {
+    if let Some(frame) = slot.cap.get().as_frame()
+        && let Some(mapping) = frame.mapping
+    {
+        paging::unmap_frame(
+            k,
+            mapping.asid,
+            mapping.vaddr,
+            frame.addr.wrapping_sub(A::PHYS_OFFSET),
+            frame.size.bits(),
+        );
+    }
+    if let Some(place) = slot::tcb_place(slot)
+        && place.index == tcb_slot::IPC_BUFFER
+    {
+        thread::ipc_buffer_gone(k, place.tcb);
+    }
+}
+
+/// [`delete`] where the object, or somebody who uses it, is concerned.
+#[inline(never)]
+fn delete_object<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Progress {
     match slot.cap.get().kind() {
         Kind::NULL => return Progress::Done,
         Kind::ZOMBIE => {}
@@ -76,21 +126,8 @@ pub fn revoke<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Progress {
 #[inline]
 fn finish<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Fate {
     let cap = slot.cap.get();
-    if let Some(frame) = cap.as_frame() {
-        if let Some(mapping) = frame.mapping {
-            paging::unmap_frame(
-                k,
-                mapping.asid,
-                mapping.vaddr,
-                frame.addr.wrapping_sub(A::PHYS_OFFSET),
-                frame.size.bits(),
-            );
-        }
-        if let Some(place) = slot::tcb_place(slot)
-            && place.index == tcb_slot::IPC_BUFFER
-        {
-            thread::ipc_buffer_gone(k, place.tcb);
-        }
+    if cap.kind() == Kind::FRAME {
+        finish_frame(k, slot);
         return Fate::Finished;
     }
     if cap.kind() == Kind::VSPACE

@@ -1,5 +1,5 @@
 //! The direct way through the kernel: a call to a waiting server, the answer with the next receive, and signals that wake nobody,
-//! when nothing needs deciding.
+//! when nothing needs deciding. Calls of the kernel's own objects are here too, without the detour through the scheduler.
 //!
 //! The functions do exactly what `syscall`, `endpoint`, `reply`, `notification` and `scheduler` do in the same situation (a test
 //! compares them), or nothing at all. What makes them short is that the scheduler is not asked, because the thread that goes on
@@ -14,10 +14,11 @@ use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::notification;
-use crate::object::{SchedContext, Tcb, ThreadState, ipc_flag, sc_flag};
+use crate::object::{Endpoint, Reply, SchedContext, Tcb, ThreadState, ipc_flag, sc_flag, tcb_slot};
 use crate::refill;
 use crate::reply;
 use crate::scheduler;
+use crate::syscall;
 use sel4_sys::Syscall;
 
 /// Whether the direct way was open.
@@ -65,64 +66,130 @@ fn ready<A: Arch>(k: &Kernel<A>, sc: Ref<SchedContext>) -> bool {
         && refill::usable(sc, scheduler::now(k), k.sched.least_budget())
 }
 
-/// `Call` on an endpoint where a server waits alone with a reply object; no capability goes along.
+/// A server that waits alone at an endpoint, with a reply object, and can go on at once.
+#[derive(Clone, Copy)]
+struct Waiting {
+    server: Ref<Tcb>,
+    offered: Ref<Reply>,
+    /// Its own scheduling context; without one it goes on with its caller's.
+    own: Option<Ref<SchedContext>>,
+}
+
+impl Waiting {
+    #[inline(always)]
+    fn at<A: Arch>(k: &Kernel<A>, ep: Ref<Endpoint>) -> Option<Self> {
+        let server = ep.queue.head.get()?;
+        let s = &server.thread;
+        if ep.queue.tail.get() != Some(server)
+            || s.state.get() != ThreadState::BlockedOnReceive
+            || !first(k, server)
+        {
+            return None;
+        }
+        let offered = s.reply.get()?;
+        let own = s.sched_context.get();
+        if let Some(own) = own
+            && !ready(k, own)
+        {
+            return None;
+        }
+        Some(Self {
+            server,
+            offered,
+            own,
+        })
+    }
+
+    /// It leaves the endpoint's queue.
+    #[inline(always)]
+    fn wake(self, ep: Ref<Endpoint>) {
+        ep.queue.head.set(None);
+        ep.queue.tail.set(None);
+        let s = &self.server.thread;
+        s.endpoint.set(None);
+        s.reply.set(None);
+        s.ipc_flags.set(0);
+        s.state.set(ThreadState::Running);
+    }
+
+    /// `caller`, with its scheduling context `sc`, waits for its answer; it goes on.
+    #[inline(always)]
+    fn go<A: Arch>(self, k: &Kernel<A>, caller: Ref<Tcb>, sc: Ref<SchedContext>, flags: u8) {
+        let Self {
+            server,
+            offered,
+            own,
+        } = self;
+        let c = &caller.thread;
+        c.reply.set(Some(offered));
+        c.ipc_flags.set(flags);
+        c.state.set(ThreadState::BlockedOnReply);
+        offered.tcb.set(Some(caller));
+        if own.is_none() {
+            c.sched_context.set(None);
+            reply::join_top(offered, sc);
+            sc.tcb.set(Some(server));
+            server.thread.sched_context.set(Some(sc));
+            scheduler::switch_thread(k, server);
+        } else {
+            scheduler::switch_thread_and_time(k, server, own);
+        }
+    }
+}
+
+/// `Call` on an object of the kernel, or on an endpoint where a server waits; at most one capability goes along.
 #[inline(always)]
 fn call<A: Arch>(k: &Kernel<A>, caller: Ref<Tcb>) -> Path {
-    let c = &caller.thread;
     let tag = caller.context.x[1].get();
-    if ipc::caps(tag) != 0 {
-        return Path::Closed;
-    }
     let Some(slot) = ipc::lookup_flat(caller, caller.context.x[0].get()) else {
         return Path::Closed;
     };
     let cap = slot.cap.get();
     let Some((ep, rights)) = cap.as_endpoint() else {
-        return Path::Closed;
+        return syscall::call_object(k, caller, slot, tag);
     };
     let may_call =
         rights.has(Rights::WRITE) && (rights.has(Rights::GRANT) || rights.has(Rights::GRANT_REPLY));
-    let Some(server) = ep.queue.head.get() else {
-        return Path::Closed;
-    };
-    let s = &server.thread;
-    if !may_call
-        || ep.queue.tail.get() != Some(server)
-        || s.state.get() != ThreadState::BlockedOnReceive
-        || !first(k, server)
-    {
+    let caps = ipc::caps(tag);
+    if !may_call || caps > 1 || caps == 1 && ipc::only_extra_cap(k, caller).is_none() {
         return Path::Closed;
     }
-    let (Some(offered), Some(sc)) = (s.reply.get(), c.sched_context.get()) else {
+    let (Some(waiting), Some(sc)) = (Waiting::at(k, ep), caller.thread.sched_context.get()) else {
         return Path::Closed;
     };
-    let own = s.sched_context.get();
-    if let Some(own) = own
-        && !ready(k, own)
-    {
-        return Path::Closed;
-    }
 
-    ep.queue.head.set(None);
-    ep.queue.tail.set(None);
-    s.endpoint.set(None);
-    s.reply.set(None);
-    s.ipc_flags.set(0);
-    s.state.set(ThreadState::Running);
-    ipc::transfer_plain(k, caller, server, tag, cap.word());
-    c.reply.set(Some(offered));
-    c.ipc_flags.set(ipc_flag::IN_SYSCALL);
-    c.state.set(ThreadState::BlockedOnReply);
-    offered.tcb.set(Some(caller));
-    if own.is_none() {
-        c.sched_context.set(None);
-        reply::join_top(offered, sc);
-        sc.tcb.set(Some(server));
-        s.sched_context.set(Some(sc));
-        scheduler::switch_thread(k, server);
+    waiting.wake(ep);
+    if caps == 0 {
+        ipc::transfer_plain(k, caller, waiting.server, tag, cap.word());
     } else {
-        scheduler::switch_thread_and_time(k, server, own);
+        let flags = if rights.has(Rights::GRANT) {
+            ipc_flag::GRANT
+        } else {
+            0
+        };
+        ipc::transfer_with_caps(k, caller, waiting.server, ep, tag, cap.word(), flags);
     }
+    waiting.go(k, caller, sc, ipc_flag::IN_SYSCALL);
+    Path::Taken
+}
+
+/// A fault of the running thread, whose handler waits. The pc is where the thread is to continue.
+#[inline(always)]
+pub fn fault<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, fault: Fault) -> Path {
+    let Some((ep, badge, _)) = fault::handler(tcb, tcb_slot::FAULT_HANDLER) else {
+        return Path::Closed;
+    };
+    let (Some(waiting), Some(sc)) = (Waiting::at(k, ep), tcb.thread.sched_context.get()) else {
+        return Path::Closed;
+    };
+
+    waiting.wake(ep);
+    tcb.thread.fault.set(fault);
+    let (label, length) = fault::write_message(k, tcb, waiting.server);
+    let to = &waiting.server.context.x;
+    to[0].set(badge);
+    to[1].set(ipc::info(label.word(), length));
+    waiting.go(k, tcb, sc, ipc_flag::FAULT);
     Path::Taken
 }
 

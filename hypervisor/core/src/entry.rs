@@ -13,6 +13,7 @@ use crate::object::{SchedContext, Tcb};
 use crate::sched_context;
 use crate::scheduler;
 use crate::syscall;
+use crate::thread;
 
 impl<A: Arch> Kernel<A> {
     /// A system call of a native thread. `number` is x7; the saved pc is behind the `svc`.
@@ -30,27 +31,24 @@ impl<A: Arch> Kernel<A> {
     /// A guest's HVC, which is never a system call. `number` is x7; the saved pc is behind the `hvc`.
     pub fn handle_unknown_syscall(&self, number: u64) {
         if let Some(tcb) = self.current.get() {
-            fault::raise_in_call(self, tcb, Fault::UnknownSyscall { number });
+            thread::rewind(tcb);
+            self.raise(tcb, Fault::UnknownSyscall { number });
         }
-        scheduler::schedule(self);
     }
 
     /// An exception with no message of its own (ESR_EL2 0x0200_0000). The saved pc is the instruction.
     pub fn handle_user_exception(&self, number: u64, code: u64) {
-        fault::raise_current(self, Fault::UserException { number, code });
-        scheduler::schedule(self);
+        self.raise_current(Fault::UserException { number, code });
     }
 
     /// No memory, or no right to it, at `addr`. `fsr` is ESR_EL2.
     pub fn handle_vm_fault(&self, addr: u64, fsr: u64, access: Access) {
-        fault::raise_current(self, Fault::Vm { addr, fsr, access });
-        scheduler::schedule(self);
+        self.raise_current(Fault::Vm { addr, fsr, access });
     }
 
     /// Something that the vCPU's manager has to handle: trapped instructions, WFI and WFE, exceptions of native threads.
     pub fn handle_vcpu_fault(&self, esr: u64) {
-        fault::raise_current(self, Fault::Vcpu { esr });
-        scheduler::schedule(self);
+        self.raise_current(Fault::Vcpu { esr });
     }
 
     /// A private interrupt of the current thread's vCPU (its virtual timer). The caller has masked it.
@@ -68,9 +66,27 @@ impl<A: Arch> Kernel<A> {
         if let Some(tcb) = self.current.get()
             && tcb.thread.vcpu.get().is_some()
         {
-            fault::raise(self, tcb, fault);
+            self.raise(tcb, fault);
+        } else {
+            scheduler::schedule(self);
         }
-        scheduler::schedule(self);
+    }
+
+    /// A fault of the current thread outside a system call.
+    #[inline(always)]
+    fn raise_current(&self, fault: Fault) {
+        if let Some(tcb) = self.current.get() {
+            self.raise(tcb, fault);
+        }
+    }
+
+    /// A fault of the current thread, as the last step of a kernel entry.
+    #[inline]
+    fn raise(&self, tcb: Ref<Tcb>, fault: Fault) {
+        if direct::fault(self, tcb, fault) == Path::Closed {
+            fault::raise(self, tcb, fault);
+            scheduler::schedule(self);
+        }
     }
 
     /// Any other interrupt, acknowledged at the interrupt controller.

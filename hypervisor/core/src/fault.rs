@@ -161,7 +161,7 @@ const fn can_handle(rights: Rights) -> bool {
 
 /// The endpoint to which a handler slot leads, with badge and rights.
 #[inline]
-fn handler(tcb: Ref<Tcb>, slot: usize) -> Option<(Ref<Endpoint>, u64, Rights)> {
+pub(crate) fn handler(tcb: Ref<Tcb>, slot: usize) -> Option<(Ref<Endpoint>, u64, Rights)> {
     let cap = tcb.slots.get(slot)?.cap.get();
     let (object, rights) = cap.as_endpoint()?;
     if can_handle(rights) {
@@ -348,13 +348,6 @@ pub fn answer<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, handler: Ref<Tcb>) -> Verdi
         Verdict::Continue
     } else {
         Verdict::Stop
-    }
-}
-
-/// Raises a fault of the current thread for something that happened outside a system call.
-pub fn raise_current<A: Arch>(k: &Kernel<A>, fault: Fault) {
-    if let Some(tcb) = k.current.get() {
-        raise(k, tcb, fault);
     }
 }
 

@@ -167,6 +167,9 @@ pub fn set_buffer_words<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, words: &[u64]) {
 /// Why it leads nowhere.
 #[inline]
 pub fn lookup(tcb: Ref<Tcb>, addr: u64) -> Result<Ref<Slot>, LookupFailure> {
+    if let Some(slot) = lookup_flat(tcb, addr) {
+        return Ok(slot);
+    }
     let root = tcb.slots[tcb_slot::CSPACE].cap.get();
     cnode::resolve(root, addr, ADDRESS_BITS).map(|found| found.slot)
 }
@@ -194,6 +197,17 @@ pub struct BadExtraCap {
     pub addr: u64,
     /// Why.
     pub failure: LookupFailure,
+}
+
+/// The slot of the only capability of the message that a thread sends, in a capability space for [`lookup_flat`].
+#[inline(always)]
+#[must_use]
+pub fn only_extra_cap<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> Option<Ref<Slot>> {
+    let buffer = send_buffer(tcb);
+    if buffer == 0 {
+        return None;
+    }
+    lookup_flat(tcb, k.arch.read_word(buffer.wrapping_add(offset::CAPS)))
 }
 
 /// Looks up the capabilities of the message that a thread sends.
@@ -298,6 +312,21 @@ pub fn transfer_plain<A: Arch>(
         receiver.context.x[0].set(badge);
         transfer_long(k, sender, receiver, None, tag, 0);
     }
+}
+
+/// Transfers a message with capabilities, of any length, from a thread that is in no fault.
+#[inline(always)]
+pub fn transfer_with_caps<A: Arch>(
+    k: &Kernel<A>,
+    sender: Ref<Tcb>,
+    receiver: Ref<Tcb>,
+    endpoint: Ref<Endpoint>,
+    tag: u64,
+    badge: u64,
+    flags: u8,
+) {
+    receiver.context.x[0].set(badge);
+    transfer_long(k, sender, receiver, Some(endpoint), tag, flags);
 }
 
 #[inline(never)]

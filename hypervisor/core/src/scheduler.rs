@@ -343,6 +343,25 @@ pub(crate) fn switch_thread_and_time<A: Arch>(
     k.sched.now_known.set(false);
 }
 
+/// [`schedule`] after an operation of `current` that seldom matters to it: when nothing has happened, nothing is decided.
+#[inline(always)]
+pub fn schedule_if_needed<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>) {
+    let s = &k.sched;
+    let t = &current.thread;
+    let quiet = !s.reschedule.get()
+        && !s.deadline_stale.get()
+        && s.candidate.get().is_none()
+        && k.current.get() == Some(current)
+        && s.current_sc.get() == t.sched_context.get()
+        && schedulable(current)
+        && t.yield_to.get().is_none();
+    if quiet {
+        s.now_known.set(false);
+    } else {
+        schedule(k);
+    }
+}
+
 /// The last step of every kernel entry: decides which thread runs and makes it current.
 #[inline]
 pub fn schedule<A: Arch>(k: &Kernel<A>) {

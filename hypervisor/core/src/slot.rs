@@ -114,9 +114,10 @@ impl Slot {
 const unsafe fn nth(first: Ref<Slot>, index: u64) -> Ref<Slot> {
     // SAFETY: one of the array's slots, as the caller vouches; not zero, since `first` is not and the sum stays inside the
     // object.
-    match unsafe { Ref::from_word(first.addr().wrapping_add(index << SLOT_BITS)) } {
-        Some(slot) => slot,
-        None => first,
+    unsafe {
+        Ref::from_addr(NonZeroU64::new_unchecked(
+            first.addr().wrapping_add(index << SLOT_BITS),
+        ))
     }
 }
 

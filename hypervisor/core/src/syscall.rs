@@ -7,6 +7,7 @@ use crate::arch::Arch;
 use crate::asid;
 use crate::cap::{Cap, Kind, Rights};
 use crate::cnode;
+use crate::direct::Path;
 use crate::domain;
 use crate::endpoint::{self, Donation, Sending, Waiting};
 use crate::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
@@ -209,6 +210,55 @@ fn invoke<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, addr: u64, how: Invoking) {
 
 const _: () = assert!(Rights::GRANT.bits() >> 2 == ipc_flag::GRANT);
 const _: () = assert!(Rights::GRANT_REPLY.bits() >> 2 == ipc_flag::GRANT_REPLY);
+
+/// `Call` on an object of the kernel in `slot`, at most one capability going along: the same as [`dispatch`] and
+/// [`scheduler::schedule`], in less. Closed, with nothing done, for what `dispatch` treats apart.
+#[inline(never)]
+pub(crate) fn call_object<A: Arch>(
+    k: &Kernel<A>,
+    current: Ref<Tcb>,
+    slot: Ref<Slot>,
+    info: u64,
+) -> Path {
+    let extra = match ipc::caps(info) {
+        0 => None,
+        1 => match ipc::only_extra_cap(k, current) {
+            found @ Some(_) => found,
+            None => return Path::Closed,
+        },
+        _ => return Path::Closed,
+    };
+    let cap = slot.cap.get();
+    if matches!(
+        cap.kind(),
+        Kind::ENDPOINT | Kind::REPLY | Kind::NOTIFICATION | Kind::SGI
+    ) {
+        return Path::Closed;
+    }
+    k.reply_length.set(0);
+    let inv = Invocation {
+        label: ipc::label(info),
+        cap,
+        slot,
+        length: ipc::sendable(current, info),
+        buffer: ipc::send_buffer(current),
+        extra: [extra, None, None],
+        answer: Answer::Wanted,
+        current,
+    };
+    let outcome = match cap.kind() {
+        Kind::CNODE => cnode::decode(k, &inv),
+        Kind::FRAME => vspace::decode_frame(k, &inv),
+        _ => object(k, &inv),
+    };
+    finish(k, current, CALL, outcome, k.reply_length.get());
+    // What only moves capabilities and mappings stops nobody and wakes nobody.
+    let only_memory = cap.kind() == Kind::FRAME || cnode::only_moves(cap, inv.label);
+    if !(only_memory && outcome == Ok(Progress::Done)) {
+        scheduler::schedule_if_needed(k, current);
+    }
+    Path::Taken
+}
 
 /// Hands an invocation to its object.
 fn object<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {

@@ -79,6 +79,19 @@ impl El2 {
         self.gic.get().unwrap_or(&Gic::Absent)
     }
 
+    /// Starts the cycle counter from zero. It counts at EL0, EL1 and (NSH) EL2, and EL0 reads it; nothing else of the monitors
+    /// is on. The first thing of all, so that it tells the root task what booting cost.
+    pub fn start_counting() {
+        if regs::id_aa64dfr0_el1() >> 8 & 0xf != 0 {
+            regs::write_pmintenclr_el1(u64::MAX);
+            regs::write_pmccfiltr_el0(1 << 27);
+            regs::write_pmcntenset_el0(1 << 31);
+            // E, C (reset), LC (64 bits).
+            regs::write_pmcr_el0(1 | 1 << 2 | 1 << 6);
+            regs::write_pmuserenr_el0(1);
+        }
+    }
+
     /// Sets the registers that never change again.
     pub fn set_up(&self) {
         regs::write_vtcr_el2(VTCR);
@@ -94,15 +107,6 @@ impl El2 {
         regs::tlbi_alle1();
         regs::write_cnthp_cval_el2(u64::MAX);
         regs::write_cnthp_ctl_el2(1);
-        // The cycle counter counts at EL0, EL1 and (NSH) EL2, and EL0 reads it; nothing else of the monitors is on.
-        if regs::id_aa64dfr0_el1() >> 8 & 0xf != 0 {
-            regs::write_pmintenclr_el1(u64::MAX);
-            regs::write_pmccfiltr_el0(1 << 27);
-            regs::write_pmcntenset_el0(1 << 31);
-            // E, C (reset), LC (64 bits).
-            regs::write_pmcr_el0(1 | 1 << 2 | 1 << 6);
-            regs::write_pmuserenr_el0(1);
-        }
         regs::isb();
     }
 

@@ -70,6 +70,7 @@ pub extern "C" fn start(
     tree_bytes: u64,
 ) -> u64 {
     entry::install_vectors();
+    El2::start_counting();
     let k = KERNEL.get();
     let root_task = RootTask {
         image: Region { start, end },

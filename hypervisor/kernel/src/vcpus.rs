@@ -66,6 +66,7 @@ fn set(cells: &[Cell<u64>], index: usize, value: u64) {
 }
 
 /// A loaded register that is not switched when its vCPU is deactivated (`SAVE_START..=SAVE_END`).
+#[inline(always)]
 fn read_loaded(index: usize) -> u64 {
     match index {
         2 => guest::ttbr0_el1::read(),
@@ -219,12 +220,14 @@ impl Vcpus {
     }
 
     fn save(&self, vcpu: Ref<Vcpu>, gic: &Gic) {
-        for index in register::SAVE_START..=register::SAVE_END {
-            // VMPIDR_EL2 changes by `write` only.
-            if index != register::VMPIDR {
-                set(&vcpu.registers, index, read_loaded(index));
-            }
+        macro_rules! each {
+            ($($index:literal)*) => {
+                $(set(&vcpu.registers, $index, read_loaded($index));)*
+            };
         }
+        // One by one: in a loop each of them would have to find its instruction by its number. All of `SAVE_START..=SAVE_END`,
+        // but VMPIDR_EL2, which changes by `write` only.
+        each!(2 3 4 5 6 7 8 9 10 11 12 13 14 15 17 18 19);
         set(&vcpu.vtimer, extra::CSSELR, guest::csselr_el1::read());
         gic.save_virtual(&vcpu);
         self.loaded.set(None);

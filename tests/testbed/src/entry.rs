@@ -35,23 +35,36 @@ global_asm!(
 unsafe extern "Rust" {
     /// The test program, named by [`crate::root_task!`].
     safe fn testbed_main(env: &mut Env);
+    /// What it wants to know before anything is set up.
+    safe fn testbed_before() -> u64;
 }
 
 extern "C" fn start(boot_info: u64) -> ! {
-    let mut env = Env::new(boot_info);
+    let before = testbed_before();
+    let mut env = Env::new(boot_info, before);
     testbed_main(&mut env);
     crate::println!("testbed: the end");
     stop()
 }
 
-/// Names the function that the root task runs: `root_task!(main)` with `fn main(env: &mut Env)`.
+/// Names the function that the root task runs: `root_task!(main)` with `fn main(env: &mut Env)`. With `before = first`,
+/// `fn first() -> u64` runs before anything else, and `Env::before` tells its result.
 #[macro_export]
 macro_rules! root_task {
     ($main:path) => {
+        $crate::root_task!($main, before = u64::default);
+    };
+    ($main:path, before = $before:path) => {
         #[allow(unsafe_code)]
         #[unsafe(no_mangle)]
         extern "Rust" fn testbed_main(env: &mut $crate::Env) {
             $main(env);
+        }
+
+        #[allow(unsafe_code)]
+        #[unsafe(no_mangle)]
+        extern "Rust" fn testbed_before() -> u64 {
+            $before()
         }
     };
 }

@@ -35,6 +35,7 @@ pub struct Env {
     /// The untyped that objects come from: index into the boot list.
     untyped: u64,
     pub(crate) window_table: u64,
+    before: u64,
 }
 
 /// How a spawned thread runs.
@@ -74,7 +75,7 @@ pub(crate) fn check(what: &str, answer: Answer) -> Answer {
 
 impl Env {
     /// The environment of a root task that was started with this bootinfo address.
-    pub(crate) fn new(boot_info: u64) -> Self {
+    pub(crate) fn new(boot_info: u64, before: u64) -> Self {
         // SAFETY: the kernel maps the bootinfo frame there for the root task's whole life, and nobody writes to it.
         let boot_info = unsafe { &*(boot_info as *const BootInfo) };
         use_ipc_buffer(boot_info.ipc_buffer);
@@ -84,6 +85,7 @@ impl Env {
             next_window: WINDOW,
             untyped: 0,
             window_table: 0,
+            before,
         };
         env.untyped = env.largest_untyped();
         env.map_uart();
@@ -96,6 +98,12 @@ impl Env {
     #[must_use]
     pub fn boot_info(&self) -> &'static BootInfo {
         self.boot_info
+    }
+
+    /// What the function `before` of [`crate::root_task!`] returned.
+    #[must_use]
+    pub fn before(&self) -> u64 {
+        self.before
     }
 
     fn largest_untyped(&self) -> u64 {

@@ -25,7 +25,7 @@ mod uart;
 #[cfg(target_os = "none")]
 pub use env::{Env, ThreadSpec, park};
 #[cfg(target_os = "none")]
-pub use invoke::{Answer, invoke, ipc_buffer, set_receive_slot};
+pub use invoke::{Answer, invoke, invoke_fixed, ipc_buffer, set_receive_slot};
 #[cfg(target_os = "none")]
 pub use uart::print_str;
 

@@ -79,7 +79,7 @@ impl Cap {
 
     /// The capability with at most these rights. Kinds without rights stay as they are; a frame that cannot be read cannot
     /// be written either (the hardware's write-only mappings have no use).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub const fn masked(self, rights: Rights) -> Self {
         let keep = rights.bits() as u64;

@@ -1,7 +1,11 @@
 //! The direct way does what the long way does: the same system calls on two equal kernels, one of which never takes it.
 
 use super::stage::{Stage, Thread};
+use crate::arch::Arch;
 use crate::direct::{self, Path};
+use crate::fault::{self, Access, Fault};
+use crate::fixture::slots;
+use crate::invariants::all_slots;
 use crate::mem::Ref;
 use crate::object::Tcb;
 use crate::scheduler;
@@ -18,6 +22,8 @@ struct Scene {
     eps: [u64; 2],
     replies: [u64; 2],
     signals: u64,
+    /// Empty slots at first: capabilities arrive here, and are moved about.
+    spare: [u64; 4],
 }
 
 impl Scene {
@@ -50,8 +56,15 @@ impl Scene {
             threads[2].cap,
             Label::TcbSetSchedParams,
             &[255, 50],
-            &[crate::fixture::slots::TCB, threads[2].sc, eps[0]],
+            &[slots::TCB, threads[2].sc, eps[0]],
         );
+        let spare = [(); 4].map(|()| s.free_slot());
+        for (thread, index) in threads.iter().zip(spare) {
+            let buffer = crate::ipc::receive_buffer(thread.tcb);
+            for (at, word) in [(1000, slots::CNODE), (1008, index), (1016, 64)] {
+                s.w.k.arch.write_word(buffer + at, word);
+            }
+        }
         s.boss_waits(pause);
         Self {
             s,
@@ -59,6 +72,7 @@ impl Scene {
             eps,
             replies,
             signals,
+            spare,
         }
     }
 
@@ -97,6 +111,15 @@ impl Scene {
                 crate::refill::all(sc).collect::<Vec<_>>(),
             );
         }
+        for slot in self.spare {
+            let cap = self.s.w.slot(slot).cap.get();
+            picture += &format!(" {:?}:{:x}", cap.kind(), cap.word());
+        }
+        let order = all_slots(self.s.w.slot(slots::CNODE)).into_iter();
+        let order: Vec<_> = order
+            .map(|slot| self.spare.iter().position(|&s| self.s.w.slot(s) == slot))
+            .collect();
+        picture += &format!(" {order:?}");
         let signals = self.s.notification(self.signals);
         picture
             + &format!(
@@ -113,15 +136,17 @@ impl Scene {
         let Some(current) = self.s.current() else {
             return false;
         };
-        if call % 11 == 10 && current == self.threads[2].tcb {
-            let k = &self.s.w.k;
-            match cap % 3 {
-                0 => k.handle_vm_fault(1, 2, crate::fault::Access::Data),
-                1 => k.handle_vcpu_fault(3),
-                _ => k.handle_unknown_syscall(4),
+        match call % 16 {
+            10 if current == self.threads[2].tcb => return self.fault(current, cap, way),
+            11 => return self.call_object(current, cap, words, way),
+            12 => {
+                let extra =
+                    [self.eps[0], self.eps[1], self.signals, 0xffff][usize::from(words % 4)];
+                self.s.message(current, 5, &[7, 8], &[extra]);
+                let ep = self.eps[usize::from(cap % 2)];
+                return self.make(current, Syscall::Call, ep, reply, way);
             }
-            self.s.check_threads();
-            return false;
+            _ => {}
         }
         let call = [
             Syscall::Call,
@@ -144,11 +169,64 @@ impl Scene {
             &[7, 8, 9, 10, 11][..usize::from(words % 6)],
             &[],
         );
-        current.context.x[0].set(if about_signals {
+        let target = if about_signals {
             self.signals
         } else {
             self.eps[usize::from(cap % 2)]
-        });
+        };
+        self.make(current, call, target, reply, way)
+    }
+
+    /// A fault of the thread whose handler is the lower server.
+    fn fault(&self, current: Ref<Tcb>, which: u8, way: Way) -> bool {
+        let fault = match which % 3 {
+            0 => Fault::Vm {
+                addr: 1,
+                fsr: 2,
+                access: Access::Data,
+            },
+            1 => Fault::Vcpu { esr: 3 },
+            _ => Fault::UnknownSyscall { number: 4 },
+        };
+        let k = &self.s.w.k;
+        let taken = way == Way::Direct && direct::fault(k, current, fault) == Path::Taken;
+        if !taken {
+            fault::raise(k, current, fault);
+            scheduler::schedule(k);
+        }
+        self.s.check_threads();
+        taken
+    }
+
+    /// An operation of a CNode or a thread, some of them mistaken.
+    fn call_object(&self, current: Ref<Tcb>, which: u8, more: u8, way: Way) -> bool {
+        let [a, b] = [more, more / 4].map(|n| self.spare[usize::from(n % 4)]);
+        let thread = self.threads[usize::from(more % 4)];
+        let root = slots::CNODE;
+        let copy = [a, 64, self.signals, 64, 15];
+        let (target, label, words, extra): (u64, Label, &[u64], &[u64]) = match which % 10 {
+            0 => (root, Label::CNodeCopy, &copy, &[root]),
+            1 => (
+                root,
+                Label::CNodeMint,
+                &[a, 64, self.eps[0], 64, 15, 9],
+                &[root],
+            ),
+            2 => (root, Label::CNodeMove, &[a, 64, b, 64], &[root]),
+            3 => (root, Label::CNodeDelete, &[a, 64], &[]),
+            4 => (root, Label::CNodeRevoke, &[self.signals, 64], &[]),
+            5 => (root, Label::CNodeCopy, &copy[..4], &[root]),
+            6 => (root, Label::CNodeDelete, &[a, 65], &[]),
+            7 => (thread.cap, Label::TcbSetPriority, &[55], &[slots::TCB]),
+            8 => (thread.cap, Label::TcbSuspend, &[], &[]),
+            _ => (thread.cap, Label::TcbResume, &[], &[]),
+        };
+        self.s.message(current, label.word(), words, extra);
+        self.make(current, Syscall::Call, target, 0, way)
+    }
+
+    fn make(&self, current: Ref<Tcb>, call: Syscall, target: u64, reply: u8, way: Way) -> bool {
+        current.context.x[0].set(target);
         current.context.x[6].set(self.replies[usize::from(reply % 2)]);
         current.context.pc.set(current.context.pc.get() + 4);
         let k = &self.s.w.k;
@@ -205,10 +283,20 @@ fn call_and_answer_take_it() {
             assert!(scene.call((0, 1, 0, words), Way::Direct), "{servers:?}");
             assert!(scene.call((2, 1, 1, words), Way::Direct), "{servers:?}");
         }
+        // With a capability, and with one to the endpoint itself; the answer.
+        for extra in [2, 1] {
+            assert!(scene.call((12, 1, 0, extra), Way::Direct), "{servers:?}");
+            assert!(scene.call((2, 1, 1, 0), Way::Direct), "{servers:?}");
+        }
         // Signals nobody waits for, and taking them.
         assert!(scene.call((5, 0, 0, 0), Way::Direct));
         assert!(scene.call((7, 0, 0, 0), Way::Direct));
         assert!(scene.call((8, 0, 0, 0), Way::Direct));
+        for which in 0..10 {
+            assert!(scene.call((11, which, 0, 2), Way::Direct), "{which}");
+        }
         assert!(!scene.call((7, 0, 0, 0), Way::Direct), "it blocks");
+        // The lower client runs now.
+        assert!(scene.call((10, 0, 0, 0), Way::Direct), "its handler waits");
     }
 }
