@@ -26,6 +26,41 @@ pub enum Flavour {
     Debug,
 }
 
+/// The kernel that an image boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Ours.
+    Ours(Flavour),
+    /// An ELF file that takes the hand-over of seL4's loader: seL4's own `kernel.elf`.
+    File(PathBuf),
+}
+
+impl From<Flavour> for Kernel {
+    fn from(flavour: Flavour) -> Self {
+        Self::Ours(flavour)
+    }
+}
+
+impl Kernel {
+    fn read(&self, cargo: &Cargo) -> Result<Vec<u8>> {
+        let file = match self {
+            Self::Ours(flavour) => &kernel(cargo, *flavour)?,
+            Self::File(file) => file,
+        };
+        elf::strip(&read(file)?).with_context(|| format!("the kernel {}", file.display()))
+    }
+}
+
+/// Whose loader takes the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum For {
+    /// The board's own: an image with our boot stage and kernel.
+    #[default]
+    Board,
+    /// seL4's: the root task's ELF file with the whole system in it, to be packed with seL4's kernel.
+    Sel4,
+}
+
 /// The forms an image can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -86,7 +121,16 @@ pub struct Built {
     pub programs: Vec<(String, PathBuf)>,
 }
 
-/// Builds everything a description needs and packs it.
+/// A system without a kernel.
+#[derive(Debug)]
+pub struct Packed {
+    /// The root task's ELF file, with components and guests as a segment of it.
+    pub root_task: Vec<u8>,
+    /// As in [`Built`].
+    pub programs: Vec<(String, PathBuf)>,
+}
+
+/// Builds everything a description needs and packs it into a bootable image.
 ///
 /// # Errors
 /// When a part cannot be built or the whole is too large.
@@ -94,9 +138,29 @@ pub fn build(
     paths: &Paths,
     cargo: &Cargo,
     description: &Description,
-    flavour: Flavour,
+    kernel: impl Into<Kernel>,
     mirror: Option<&str>,
 ) -> Result<Built> {
+    let Packed {
+        root_task,
+        programs,
+    } = pack(paths, cargo, description, mirror)?;
+    let kernel = kernel.into().read(cargo)?;
+    let boot = read(&cargo.build_one("boot", Target::BareMetal)?)?;
+    let image = boot::pack(&boot, &kernel, &root_task)?;
+    Ok(Built { image, programs })
+}
+
+/// Builds everything a description needs but the kernel, and packs it into the root task.
+///
+/// # Errors
+/// When a part cannot be built or the whole is too large.
+pub fn pack(
+    paths: &Paths,
+    cargo: &Cargo,
+    description: &Description,
+    mirror: Option<&str>,
+) -> Result<Packed> {
     let mut programs = Vec::new();
     let mut inputs = guest_files(paths, cargo, description, mirror)?;
     for component in COMPONENTS {
@@ -111,9 +175,7 @@ pub fn build(
     let root_task = cargo.build_one("root-task", Target::BareMetal)?;
     programs.push(("root-task".to_owned(), root_task.clone()));
     let root_task = read(&root_task)?;
-    let kernel = read(&kernel(cargo, flavour)?)?;
-    let boot = read(&cargo.build_one("boot", Target::BareMetal)?)?;
-    let image = progress::step("pack the image", || {
+    let root_task = progress::step("pack the image", || {
         let bundle = bundle::write(&description.system, &inputs)?;
         let root_task =
             elf::append_segment(&root_task, BUNDLE_VADDR, &bundle).context("root-task")?;
@@ -125,9 +187,12 @@ pub fn build(
             ROOT_IMAGE_MAX_BYTES >> 20,
             largest(&inputs)
         );
-        boot::pack(&boot, &elf::strip(&kernel)?, &root_task)
+        Ok(root_task)
     })?;
-    Ok(Built { image, programs })
+    Ok(Packed {
+        root_task,
+        programs,
+    })
 }
 
 /// Writes an image in the form asked for.

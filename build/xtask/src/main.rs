@@ -61,6 +61,9 @@ enum Command {
         /// The kernel with debug system calls.
         #[arg(long)]
         debug: bool,
+        /// Another kernel than ours: an ELF file that takes the hand-over of seL4's loader, as seL4's own.
+        #[arg(long, value_name = "ELF", conflicts_with = "debug")]
+        kernel: Option<PathBuf>,
         /// A Debian mirror to use instead of the machine's own.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
@@ -81,9 +84,15 @@ enum Command {
         /// The form of the file, whatever its name.
         #[arg(long, value_enum)]
         format: Option<Format>,
+        /// Whose loader takes it: the board's, or seL4's (the root task's ELF file alone).
+        #[arg(long = "for", value_enum, default_value_t, conflicts_with_all = ["format", "debug", "kernel"])]
+        whose: image::For,
         /// The kernel with debug system calls.
         #[arg(long)]
         debug: bool,
+        /// Another kernel than ours: an ELF file that takes the hand-over of seL4's loader, as seL4's own.
+        #[arg(long, value_name = "ELF", conflicts_with = "debug")]
+        kernel: Option<PathBuf>,
         /// A Debian mirror to use instead of the machine's own.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
@@ -184,6 +193,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             report,
             plot,
             debug,
+            kernel,
             mirror,
         } => {
             setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
@@ -204,7 +214,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 } else {
                     Afterwards::End
                 },
-                flavour: flavour(debug),
+                kernel: kernel_choice(debug, kernel),
                 report,
                 plot,
                 ..run::Run::seeds()
@@ -223,16 +233,23 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             scale,
             output,
             format,
+            whose,
             debug,
+            kernel,
             mirror,
         } => {
             setup::ensure(&paths, &[Need::RustTargets], mirror.as_deref())?;
             let description = image::describe(&system, board.as_deref(), scale.into())?;
+            if whose == image::For::Sel4 {
+                let packed = image::pack(&paths, &cargo, &description, mirror.as_deref())?;
+                paths::write_if_changed(&output, &packed.root_task)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let built = image::build(
                 &paths,
                 &cargo,
                 &description,
-                flavour(debug),
+                kernel_choice(debug, kernel),
                 mirror.as_deref(),
             )?;
             let format = format.unwrap_or_else(|| match output.extension() {
@@ -305,6 +322,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn kernel_choice(debug: bool, kernel: Option<PathBuf>) -> image::Kernel {
+    kernel.map_or_else(|| flavour(debug).into(), image::Kernel::File)
 }
 
 fn flavour(debug: bool) -> Flavour {

@@ -1,7 +1,7 @@
 //! `cargo xtask run`: a system in QEMU, with the operator at its line.
 
 use crate::cargo::Cargo;
-use crate::image::{self, Flavour};
+use crate::image::{self, Flavour, Kernel};
 use crate::paths::{Paths, write_if_changed};
 use anyhow::{Context, Result};
 use operator::{Afterwards, Outcome, RunOptions, Scenario, Show};
@@ -50,7 +50,7 @@ pub struct Run {
     /// How time passes.
     pub count: Count,
     /// Which kernel.
-    pub flavour: Flavour,
+    pub kernel: Kernel,
     /// Where the report goes.
     pub report: Option<PathBuf>,
     /// Where the plot goes.
@@ -72,7 +72,7 @@ impl Run {
             afterwards: Afterwards::End,
             // The scenario's times are guest time: a stall or a ramp must not depend on what else the host does.
             count: Count::Paced,
-            flavour: Flavour::Release,
+            kernel: Flavour::Release.into(),
             report: None,
             plot: None,
             name: "run".to_owned(),
@@ -99,7 +99,7 @@ impl Run {
             None => None,
         };
         let description = image::describe(&system, self.board.as_deref(), scale)?;
-        let built = image::build(paths, cargo, &description, self.flavour, mirror)?;
+        let built = image::build(paths, cargo, &description, self.kernel.clone(), mirror)?;
         let file = paths.out().join(format!("{}.img", self.name));
         write_if_changed(&file, &built.image)?;
         std::fs::create_dir_all(paths.logs())?;
