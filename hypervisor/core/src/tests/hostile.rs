@@ -282,7 +282,7 @@ impl Stage {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 48 }))]
+    #![proptest_config(ProptestConfig::with_cases(super::cases(500)))]
 
     #[test]
     fn no_sequence_of_calls_breaks_an_invariant(choices in prop::collection::vec(any::<u64>(), 1..400)) {

@@ -1,5 +1,15 @@
 //! Tests of capability spaces, untyped memory, deletion and address spaces on the fake machine.
 
+/// Cases of a property test that plays long sequences: few under Miri, and `KERNEL_SOAK` times as many for a long run.
+fn cases(native: u32) -> u32 {
+    if cfg!(miri) {
+        return 1;
+    }
+    let soak = std::env::var("KERNEL_SOAK").ok();
+    let times = soak.map_or(1, |times| times.parse().expect("KERNEL_SOAK is a number"));
+    native * times
+}
+
 mod budgets;
 mod deletion;
 mod derivation;

@@ -362,17 +362,13 @@ enum Storm {
     No,
 }
 
-const fn cases(native: u32) -> u32 {
-    if cfg!(miri) { 2 } else { native }
-}
-
 const fn length() -> usize {
     if cfg!(miri) { 12 } else { 120 }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: cases(96),
+        cases: super::cases(850),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
