@@ -3,7 +3,7 @@
 //! One image serves all of them (the kernel reads the machine from its device tree); a board says how the image is
 //! loaded and how QEMU is started.
 
-use crate::{Gic, Machine};
+use crate::{Gic, Highmem, Machine};
 
 /// A board.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,21 +17,25 @@ pub struct Board {
     /// The most memory it can have, in MiB.
     pub memory_max_mib: u64,
     gic: Gic,
+    highmem: Highmem,
 }
 
 /// RAM of QEMU's `virt` begins at 1 GiB; the device tree takes the first 2 MiB.
 const VIRT_LOAD_ADDRESS: u64 = 0x4020_0000;
 /// Every CPU model here has 40 bits of physical address at least; the pool's limit (32 GiB) lies below.
 const VIRT_MEMORY_MAX_MIB: u64 = 64 * 1024;
+/// What lies between the start of RAM and 4 GiB.
+const VIRT_LOW_MEMORY_MAX_MIB: u64 = 3 * 1024;
 
 /// All boards; the first is the default.
-pub const BOARDS: [Board; 2] = [
+pub const BOARDS: [Board; 3] = [
     Board {
         name: "qemu-virt",
         about: "QEMU's virt machine with GICv3",
         load_address: VIRT_LOAD_ADDRESS,
         memory_max_mib: VIRT_MEMORY_MAX_MIB,
         gic: Gic::V3,
+        highmem: Highmem::On,
     },
     Board {
         name: "qemu-virt-gicv2",
@@ -39,6 +43,15 @@ pub const BOARDS: [Board; 2] = [
         load_address: VIRT_LOAD_ADDRESS,
         memory_max_mib: VIRT_MEMORY_MAX_MIB,
         gic: Gic::V2,
+        highmem: Highmem::On,
+    },
+    Board {
+        name: "qemu-virt-gicv2-low",
+        about: "QEMU's virt machine with GICv2 and everything below 4 GiB",
+        load_address: VIRT_LOAD_ADDRESS,
+        memory_max_mib: VIRT_LOW_MEMORY_MAX_MIB,
+        gic: Gic::V2,
+        highmem: Highmem::Off,
     },
 ];
 
@@ -54,6 +67,7 @@ impl Board {
     pub fn machine(&self, memory_mib: u64) -> Machine {
         Machine {
             gic: self.gic,
+            highmem: self.highmem,
             ..Machine::virt(memory_mib)
         }
     }
@@ -72,6 +86,10 @@ mod tests {
         assert_eq!(
             Board::named("qemu-virt-gicv2").map(|board| board.gic),
             Some(Gic::V2)
+        );
+        assert_eq!(
+            Board::named("qemu-virt-gicv2-low").map(|board| board.machine(512).highmem),
+            Some(Highmem::Off)
         );
         assert_eq!(Board::named("virt"), None);
     }

@@ -28,12 +28,13 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// Starts a machine with `image`. Its process is in a group of its own, so that a terminal's Ctrl-C reaches only us.
+    /// Starts a machine with `image`. Its process is in a group of its own, so that a terminal's Ctrl-C reaches only us;
+    /// it ends at the latest with the thread that called this.
     ///
     /// # Errors
     /// When QEMU cannot be started.
     pub fn start(machine: &Machine, image: &Path) -> io::Result<(Self, LineReader, LineWriter)> {
-        let mut child = Command::new(PROGRAM)
+        let mut child = dies_with_us(PROGRAM)
             .args(machine.arguments(image))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -105,6 +106,27 @@ impl Drop for Qemu {
     }
 }
 
+/// A command whose process ends when the thread that started it does, even when nothing of ours runs any more to end it
+/// (a SIGKILL): where util-linux's `setpriv` is there, as on every Debian, it asks the kernel for that and becomes `program`.
+fn dies_with_us(program: &str) -> Command {
+    let probe = Command::new(SETPRIV)
+        .args(DEATH_SIGNAL)
+        .arg("true")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !probe.is_ok_and(|status| status.success()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new(SETPRIV);
+    command.args(DEATH_SIGNAL).arg(program);
+    command
+}
+
+const SETPRIV: &str = "setpriv";
+const DEATH_SIGNAL: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+
 /// Ends every machine that this process has started: for a signal handler that is about to exit.
 pub fn stop_all() {
     for id in running().drain(..) {
@@ -113,4 +135,39 @@ pub fn stop_all() {
             .status();
     }
     let _ = io::stdout().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    #[test]
+    fn nothing_is_left_running_by_who_could_not_end_it() {
+        const SIGKILL: i32 = 9;
+        let until = Instant::now() + Duration::from_secs(30);
+        let starter = std::thread::spawn(move || {
+            let child = dies_with_us("sleep").arg("600").spawn().unwrap();
+            let name = format!("/proc/{}/comm", child.id());
+            // It has asked for the signal once it is what it was to become.
+            while Instant::now() < until
+                && std::fs::read_to_string(&name).is_ok_and(|name| name.trim() != "sleep")
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            child
+        });
+        let mut child = starter.join().unwrap();
+        while Instant::now() < until {
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // One that still runs is ended otherwise.
+        let _ = std::process::Command::new("kill")
+            .arg(child.id().to_string())
+            .status();
+        assert_eq!(child.wait().unwrap().signal(), Some(SIGKILL));
+    }
 }
