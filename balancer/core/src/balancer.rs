@@ -7,7 +7,7 @@ use crate::settings::{change, check};
 use crate::share::{Parts, fill};
 use crate::why::{Reason, Why};
 use protocol::balancer::{
-    Change, Flag, HostRow, OnRefusal, PauseState, Reply, Report, Row, Settings, Urgency,
+    Change, Flag, HostRow, NextReport, OnRefusal, PauseState, Reply, Report, Row, Settings, Urgency,
 };
 use protocol::memory::{Account, Bounds, HostAccount};
 use protocol::units::{GuestId, Line, MAX_GUESTS, Pieces};
@@ -207,7 +207,7 @@ impl Balancer {
         Ok(())
     }
 
-    /// Takes a report. Returns when the next is due, in milliseconds, and whether to decide at once.
+    /// Takes a report. Returns what the VMM is told, and whether to decide at once.
     ///
     /// # Errors
     /// The guest is not known here.
@@ -216,15 +216,17 @@ impl Balancer {
         now_ms: u64,
         guest: GuestId,
         report: &Report,
-    ) -> Result<(u32, Urgent), Refusal> {
+    ) -> Result<(NextReport, Urgent), Refusal> {
         let Some(guest) = self.guest_mut(guest) else {
             return Err(Refusal::NotRunning(guest));
         };
-        let (urgent, next_ms) = guest.take_report(now_ms, report);
-        match report.urgent {
-            Urgency::Event => Ok((next_ms, Urgent::Yes)),
-            Urgency::Periodic => Ok((next_ms, urgent)),
-        }
+        let (urgent, in_ms) = guest.take_report(now_ms, report);
+        let keep = guest.keep();
+        let urgent = match report.urgent {
+            Urgency::Event => Urgent::Yes,
+            Urgency::Periodic => urgent,
+        };
+        Ok((NextReport { in_ms, keep }, urgent))
     }
 
     /// Whether there is room to start a guest. Memory that others have to give back for it is asked for by the next
@@ -305,6 +307,8 @@ impl Balancer {
         let plan = plan(capacity.0, &entries);
 
         let mut budget = free;
+        // What nobody has a claim on, the reserve too: for such it is there.
+        let mut spare = snapshot.unpromised();
         let mut needs = Parts::default();
         let reserve_debt = self.debt(now_ms, snapshot);
         let rows = entries.iter().zip(plan.goals).zip(plan.reasons);
@@ -333,6 +337,15 @@ impl Balancer {
                 if flag == Flag::Paused && current < guest.held() {
                     let target = guest.held().min(guest.account.maximum);
                     push(&mut actions, id, target);
+                    why.target = target;
+                }
+            } else if let Some(target) = guest.deflates_to() {
+                why.reason = Reason::Deflates;
+                let more = target.minus(guest.claim(current));
+                if target > current && more <= spare {
+                    push(&mut actions, id, target);
+                    spare = spare.minus(more);
+                    budget = budget.minus(more);
                     why.target = target;
                 }
             } else if guest.is_unresponsive() {

@@ -18,20 +18,15 @@ pub(crate) const fn linux_floor_mib(total_mib: u64) -> u64 {
     }
 }
 
-/// The floor of a guest in visible memory: its minimum, its operating system's own floor, and what it uses less what it
-/// can still swap out.
-pub(crate) fn floor(
-    minimum: Pieces,
-    total_kib: u64,
-    demand_kib: u64,
-    swap_free_kib: u64,
-) -> Pieces {
+/// The floor of a guest in visible memory: its minimum, its operating system's own floor, and what it uses. What it could
+/// still swap out is not taken off: the balloon's statistics do not say how much swap a guest has left.
+pub(crate) fn floor(minimum: Pieces, total_kib: u64, demand_kib: u64) -> Pieces {
     let own_mib = if minimum >= LINUX_MINIMUM {
         linux_floor_mib(total_kib / 1024)
     } else {
         0
     };
-    let used_mib = demand_kib.saturating_sub(swap_free_kib).div_ceil(1024);
+    let used_mib = demand_kib.div_ceil(1024);
     minimum
         .max(Pieces::from_mib_ceil(own_mib))
         .max(Pieces::from_mib_ceil(used_mib))
@@ -69,13 +64,9 @@ mod tests {
     #[test]
     fn the_highest_of_the_three_holds() {
         let mib = 1024;
-        assert_eq!(floor(Pieces(256), 1024 * mib, 100 * mib, 0), Pieces(256));
-        assert_eq!(floor(Pieces(32), 1024 * mib, 100 * mib, 0), Pieces(116));
-        assert_eq!(floor(Pieces(32), 1024 * mib, 700 * mib, 0), Pieces(350));
-        assert_eq!(
-            floor(Pieces(32), 1024 * mib, 700 * mib, 200 * mib),
-            Pieces(250)
-        );
-        assert_eq!(floor(Pieces(1), 1024 * mib, 10 * mib, 0), Pieces(5));
+        assert_eq!(floor(Pieces(256), 1024 * mib, 100 * mib), Pieces(256));
+        assert_eq!(floor(Pieces(32), 1024 * mib, 100 * mib), Pieces(116));
+        assert_eq!(floor(Pieces(32), 1024 * mib, 700 * mib), Pieces(350));
+        assert_eq!(floor(Pieces(1), 1024 * mib, 10 * mib), Pieces(5));
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Guest {
     pause: PauseState,
     observer: Observer,
     report: Report,
+    /// What a deflation waits to have, as of the report that said so.
+    deflates_to: Option<Pieces>,
     reported_ms: Option<u64>,
     pressed_reports: u16,
     status: Status,
@@ -100,6 +102,7 @@ impl Guest {
             pause: PauseState::Running,
             observer: Observer::default(),
             report: Report::default(),
+            deflates_to: None,
             reported_ms: None,
             pressed_reports: 0,
             status: Status::Ok,
@@ -116,6 +119,8 @@ impl Guest {
     /// Takes a report; returns whether a decision should follow at once, and when the next report is due, in milliseconds.
     pub(crate) fn take_report(&mut self, now_ms: u64, report: &Report) -> (Urgent, u32) {
         self.report = *report;
+        let deflating = Pieces::from_mib_ceil(report.deflating_kib.div_ceil(1024));
+        self.deflates_to = (deflating > Pieces(0)).then(|| self.held().plus(deflating));
         let Some(available_kib) = report.available_kib else {
             return (Urgent::No, CALM_MS);
         };
@@ -275,7 +280,7 @@ impl Guest {
             .visible_kib
             .saturating_add(self.report.ballooned_kib);
         let minimum = self.settings.bounds.minimum.max(self.account.minimum);
-        floor(minimum, total_kib, demand_kib, self.report.swap_free_kib)
+        floor(minimum, total_kib, demand_kib)
     }
 
     fn stranded(&self) -> Pieces {
@@ -318,6 +323,26 @@ impl Guest {
             floor: floor.0,
             weight,
         }
+    }
+
+    /// What it has to have although its target may say otherwise: a deflation waits for it, and until that is answered its
+    /// balloon driver cannot inflate either, so a target below what it has would never be reached.
+    pub(crate) fn deflates_to(&self) -> Option<Pieces> {
+        self.deflates_to
+            .map(|pieces| pieces.min(self.account.maximum))
+    }
+
+    /// What it is to have ready even where it reports it free: what it needs at this moment with its buffer. What it
+    /// needed before, or may need next, is promised to it, and comes at the first touch.
+    pub(crate) fn keep(&self) -> Pieces {
+        let bounds = self.settings.bounds;
+        if self.settings.mode == Mode::Static {
+            return bounds.startup;
+        }
+        let minimum = bounds.minimum.max(self.account.minimum);
+        let maximum = bounds.maximum.max(minimum);
+        self.wanted(self.observer.last().demand_kib)
+            .clamp(minimum, maximum)
     }
 
     pub(crate) const fn is_short(&self) -> bool {
@@ -481,6 +506,7 @@ impl Guest {
             reported: self.account.earmarked,
             visible_mib: mib(self.report.visible_kib),
             demand_mib: mib(self.observer.last().demand_kib.saturating_add(1023)),
+            ballooned_mib: mib(self.report.ballooned_kib),
             stranded_mib: mib(self.report.stranded_kib),
             pressure: self.pressure(),
             status: self.status,

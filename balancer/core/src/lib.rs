@@ -18,7 +18,7 @@
 //! # Invariants
 //! - Safety never depends on this crate: the memory server refuses what would break a promise, and a refused action changes
 //!   nothing here, because each decision starts from the accounts as they are.
-//! - The targets it asks for never claim more than total - reserve, never leave a guest's minimum..=maximum, and a
+//! - The targets it asks for never claim more than total - reserve (but for what a deflation waits for), never leave a guest's minimum..=maximum, and a
 //!   co-operative reclaim never goes below a guest's floor. The tests check each of these after every decision.
 //! - Every decision can be explained: [`Balancer::why`].
 #![cfg_attr(not(test), no_std)]

@@ -76,7 +76,11 @@ impl Observer {
         } else {
             (visible_kib - available_kib, Shortage::None)
         };
-        let rise_kib_s = self.rise_kib_s(now_ms, visible_kib - available_kib);
+        let came_kib = match shortage {
+            Shortage::None => visible_kib.saturating_sub(self.last.visible_kib),
+            Shortage::Saturated => 0,
+        };
+        let rise_kib_s = self.rise_kib_s(now_ms, visible_kib - available_kib, came_kib);
         // At most half a buffer: what is given too much stays with the guest until somebody needs it.
         let ahead_kib = (rise_kib_s.saturating_mul(AHEAD_MS) / 1000)
             .min(buffer_kib(visible_kib, buffer_percent) / 2);
@@ -93,10 +97,13 @@ impl Observer {
         self.last
     }
 
-    /// How fast the used memory rises since the last report.
-    fn rise_kib_s(&self, now_ms: u64, used_kib: u64) -> u64 {
+    /// How fast the used memory rises since the last report. What became visible in that time (`came_kib`) is left out
+    /// unless the guest is short: Linux keeps memory that just came back to it on its per-CPU lists for some seconds, up
+    /// to an eighth of a zone, where it counts as used. Taken for a rise, it would bring more memory, and that another
+    /// rise.
+    fn rise_kib_s(&self, now_ms: u64, used_kib: u64, came_kib: u64) -> u64 {
         let before_kib = self.last.visible_kib - self.last.available_kib;
-        let rise_kib = used_kib.saturating_sub(before_kib);
+        let rise_kib = used_kib.saturating_sub(before_kib.saturating_add(came_kib));
         if self.last_ms == 0 || rise_kib < RISE_KIB {
             return 0;
         }
@@ -342,6 +349,21 @@ mod tests {
         let seen = see(&mut observer, 3000, 600, Counters::default());
         assert_eq!(seen.rise_kib_s, 0);
         assert_eq!(observer.peak_kib(3000, 1), 400 * MIB);
+    }
+
+    #[test]
+    fn memory_that_just_came_is_no_rise() {
+        let mut observer = Observer::default();
+        see(&mut observer, 1000, 100, Counters::default());
+        let grown = Report {
+            visible_kib: 1034 * MIB,
+            ..Report::default()
+        };
+        let seen = observer.observe(1050, &grown, 100 * MIB, 20);
+        assert_eq!((seen.demand_kib, seen.rise_kib_s), (934 * MIB, 0));
+        // What it takes beyond that is one.
+        let seen = observer.observe(1100, &grown, 90 * MIB, 20);
+        assert_eq!(seen.rise_kib_s, 200 * MIB);
     }
 
     #[test]

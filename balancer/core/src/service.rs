@@ -57,11 +57,11 @@ impl<M: MemoryServer> Service<M> {
         let done = |()| Reply::Done;
         match (client, request) {
             (Client::Vmm(guest), Request::Report(report)) => {
-                let (in_ms, urgent) = self.balancer.report(now_ms, guest, &report)?;
+                let (next, urgent) = self.balancer.report(now_ms, guest, &report)?;
                 if urgent == Urgent::Yes {
                     self.decide(now_ms);
                 }
-                Ok(Reply::NextReport { in_ms })
+                Ok(Reply::NextReport(next))
             }
             (Client::Supervisor, Request::Started { guest, settings }) => {
                 self.balancer.started(now_ms, guest, settings).map(done)

@@ -30,6 +30,8 @@ pub(crate) enum Reason {
     Floors,
     /// It passed the deadline of a reclaim: the others are served without it.
     Unresponsive,
+    /// A deflation of its balloon waits for memory.
+    Deflates,
     /// It is left as it is.
     Left(Flag),
 }
@@ -94,6 +96,9 @@ impl Why {
                     )),
                     Reason::ShortDemand { k } => line(format_args!(
                         "{head}; gets {goal}, now {now}: demand does not fit, k {k} (floor {floor})"
+                    )),
+                    Reason::Deflates => line(format_args!(
+                        "{head}; gets {now}: its balloon gives pages back to it and can do nothing else until then"
                     )),
                     Reason::Floors => line(format_args!(
                         "{head}; stays at {goal}, now {now}: all are at their floors ({floor})"

@@ -492,3 +492,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_deflation_that_waits_is_served_whatever_the_target_says() {
+    let mut host = two();
+    host.guests[0].wanted_mib = 500;
+    host.guests[1].wanted_mib = 900;
+    host.settle(4000, 30_000);
+    host.guests[0].wanted_mib = 100;
+    host.run(3000);
+    // All that is free goes to the second guest; the first is asked to give, but its driver waits for a deflation.
+    host.guests[0].manner = Manner::Refuses;
+    host.guests[1].wanted_mib = 1700;
+    host.run(1000);
+    let before = host.row(0);
+    assert!(before.target < before.assigned, "{}", host.why(0));
+    host.guests[0].deflating = 1;
+    host.deflations = 1;
+    host.run(1100);
+    let row = host.row(0);
+    assert_eq!(host.guests[0].deflating, 0, "served");
+    assert_eq!(row.assigned, before.assigned.plus(Pieces(1)));
+    host.guests[0].manner = Manner::Follows(16);
+    host.run(10_000);
+    assert!(host.assigned_mib(0) < before.assigned.mib());
+}

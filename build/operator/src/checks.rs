@@ -3,7 +3,6 @@
 use crate::report::Check;
 use crate::snapshot::Snapshot;
 use protocol::supervisor::GuestState;
-use protocol::units::MIB_PER_PIECE;
 use std::collections::BTreeMap;
 
 /// Longest stall allowed, in milliseconds of guest time.
@@ -31,6 +30,8 @@ pub struct Evidence {
     pub stall_ms: BTreeMap<String, u64>,
     /// Processes killed for want of memory, by each guest's own count; none where it did not answer.
     pub oom_kills: BTreeMap<String, Option<u64>>,
+    /// Guests whose balloon had to give memory back.
+    pub balloon: Vec<String>,
     /// Why the scenario could not go on.
     pub failure: Option<String>,
     /// It came to its end.
@@ -57,14 +58,10 @@ pub struct GuestEnd {
     pub guest: String,
     /// What the scenario says.
     pub figure_mib: u64,
-    /// What it had: the frames granted to it.
+    /// What it had: the frames granted to it, and nothing else.
     pub assigned_mib: u64,
-    /// What it had reported free beside that: the host took the frames back, and they stay promised to it. They count,
-    /// as they do for pressure: a guest that leaves its buffer free would otherwise be at the edge of the tolerance
-    /// wherever the balancer is right.
-    pub reported_mib: u64,
-    /// One buffer of the figure, rounded up to whole pieces as assigned memory is counted in them.
-    pub tolerance_mib: u64,
+    /// Its buffer.
+    pub buffer_percent: u8,
 }
 
 impl GuestEnd {
@@ -76,23 +73,20 @@ impl GuestEnd {
             guest: name.to_owned(),
             figure_mib,
             assigned_mib: row.assigned.mib(),
-            reported_mib: row.reported.mib(),
-            tolerance_mib: (figure_mib * u64::from(row.settings.buffer_percent))
-                .div_ceil(100)
-                .next_multiple_of(MIB_PER_PIECE),
+            buffer_percent: row.settings.buffer_percent,
         })
     }
 
-    /// How far assigned memory, with what the guest reported free of it, is from the figure.
+    /// How far assigned memory is from the figure.
     #[must_use]
     pub const fn distance_mib(&self) -> u64 {
-        (self.assigned_mib + self.reported_mib).abs_diff(self.figure_mib)
+        self.assigned_mib.abs_diff(self.figure_mib)
     }
 
-    /// Whether that is within one buffer.
+    /// Whether that is within one buffer of the figure.
     #[must_use]
-    pub const fn is_within(&self) -> bool {
-        self.distance_mib() <= self.tolerance_mib
+    pub fn is_within(&self) -> bool {
+        self.distance_mib() * 100 <= self.figure_mib * u64::from(self.buffer_percent)
     }
 }
 
@@ -101,7 +95,7 @@ impl GuestEnd {
 pub struct Started {
     /// Its name.
     pub guest: String,
-    /// Seconds until its workload had answered and was measured.
+    /// Seconds of the board's time until its workload had answered and was measured.
     pub seconds: f64,
 }
 
@@ -193,6 +187,12 @@ pub fn evaluate(evidence: &Evidence, history: &[Snapshot]) -> Vec<Check> {
             .iter()
             .map(|started| start_check(started, history)),
     );
+    checks.extend(
+        evidence
+            .balloon
+            .iter()
+            .map(|name| balloon_check(name, history)),
+    );
     checks.push(oom_check(evidence, history));
     checks.push(restart_check(evidence, history));
     checks.push(stall_check(evidence));
@@ -207,8 +207,8 @@ fn row_check(row: &RowEnd) -> Check {
     let mut problems = Vec::new();
     for end in &row.guests {
         let text = format!(
-            "{} {} + {} reported free of {} ± {} MiB",
-            end.guest, end.assigned_mib, end.reported_mib, end.figure_mib, end.tolerance_mib
+            "{} {} of {} MiB ± {} %",
+            end.guest, end.assigned_mib, end.figure_mib, end.buffer_percent
         );
         if !end.is_within() {
             problems.push(format!("{text} is off by {}", end.distance_mib()));
@@ -269,6 +269,35 @@ fn start_check(started: &Started, history: &[Snapshot]) -> Check {
             "ready after {:.1} s; at most {most} of {total} MiB granted",
             started.seconds
         ),
+    )
+}
+
+/// What a guest's balloon had given back when that was most.
+fn balloon_check(name: &str, history: &[Snapshot]) -> Check {
+    let mut asked_mib = 0;
+    let mut most = (0, 0, 0);
+    for row in history
+        .iter()
+        .filter_map(|snapshot| snapshot.guest(name)?.row)
+    {
+        // Reclaim of memory that was there at the start is the balloon's: nothing is plugged then.
+        asked_mib = asked_mib.max(row.settings.bounds.startup.minus(row.target).mib());
+        let returned_mib = u64::from(row.ballooned_mib.saturating_sub(row.stranded_mib));
+        most = most.max((returned_mib, row.ballooned_mib, row.stranded_mib));
+    }
+    let (returned_mib, ballooned_mib, stranded_mib) = most;
+    let percent = (returned_mib * 100).checked_div(asked_mib).unwrap_or(0);
+    let figures = format!(
+        "asked for {asked_mib} MiB, {ballooned_mib} MiB in the balloon, of which {returned_mib} MiB came back in whole pieces ({percent} % of what was asked) and {stranded_mib} MiB lay stranded"
+    );
+    let mut problems = Vec::new();
+    if returned_mib == 0 {
+        problems.push(figures.clone());
+    }
+    check(
+        format!("the balloon of {name} gives memory back"),
+        &problems,
+        figures,
     )
 }
 
@@ -467,6 +496,20 @@ mod tests {
             assert_eq!(stall_check(&evidence).ok, ok, "{ms} ms");
         }
         assert!(!stall_check(&Evidence::default()).ok, "nobody was asked");
+    }
+
+    #[test]
+    fn one_buffer_is_to_the_byte_and_counts_assigned_memory_alone() {
+        let end = |assigned_mib| GuestEnd {
+            guest: "a".into(),
+            figure_mib: 256,
+            assigned_mib,
+            buffer_percent: 20,
+        };
+        // 20 % of 256 MiB are 51.2 MiB.
+        for (assigned_mib, within) in [(204, false), (206, true), (306, true), (308, false)] {
+            assert_eq!(end(assigned_mib).is_within(), within, "{assigned_mib} MiB");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use protocol::units::GuestId;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Assigned memory must have stayed within the tolerance for this long for a row to have settled.
-const SETTLED_FOR: Duration = Duration::from_secs(3);
+/// Assigned memory must have stayed within the tolerance for this long, by the board's clock, for a row to have settled.
+const SETTLED_FOR_MS: u64 = 3000;
 /// A workload that reads everything back may take this long.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(180);
 /// Beyond its ramp a workload may take this long: it gets its memory at the guest's pace, and an emulated board on a busy
@@ -64,7 +64,10 @@ pub fn play(session: &mut Session<'_>, scenario: &Scenario) -> Result<Evidence, 
         scenario,
         idle: BTreeMap::new(),
         held: BTreeMap::new(),
-        evidence: Evidence::default(),
+        evidence: Evidence {
+            balloon: scenario.balloon.clone(),
+            ..Evidence::default()
+        },
     };
     match player.run() {
         Ok(()) => {}
@@ -97,17 +100,23 @@ impl Player<'_, '_> {
         self.bring_up(&first.unwrap_or_default())?;
         let begin_ms = self.snapshot()?.t_ms;
         for row in &self.scenario.rows {
-            // By the board's clock: an emulated board may be slower than its host's.
-            let at = self.scenario.time_of(row.minute);
-            let due_ms = begin_ms + at.as_millis() as u64;
-            self.session.wait_until(at * SLOWEST, |session| {
-                session
-                    .latest()
-                    .is_some_and(|snapshot| snapshot.t_ms >= due_ms)
-            })?;
+            self.wait_for_minute(begin_ms, row.minute)?;
             self.play_row(row)?;
         }
         self.finish()
+    }
+
+    /// Waits until so many minutes of the timetable have passed since `begin_ms`, by the board's clock: an emulated board
+    /// may be slower than its host's.
+    fn wait_for_minute(&mut self, begin_ms: u64, minute: f64) -> Result<(), Failure> {
+        let at = self.scenario.time_of(minute);
+        let due_ms = begin_ms + at.as_millis() as u64;
+        self.session.wait_until(at * SLOWEST, |session| {
+            session
+                .latest()
+                .is_some_and(|snapshot| snapshot.t_ms >= due_ms)
+        })?;
+        Ok(())
     }
 
     fn check_names(&mut self) -> Result<(), Failure> {
@@ -148,6 +157,11 @@ impl Player<'_, '_> {
 
     /// Starts the guests that do not run, waits for their agents and measures what they use when idle.
     fn bring_up(&mut self, names: &[String]) -> Result<(), Failure> {
+        self.start_stopped(names)?;
+        self.meet(names)
+    }
+
+    fn start_stopped(&mut self, names: &[String]) -> Result<(), Failure> {
         for name in names {
             let guest = self.guest(name)?;
             if guest.state == GuestState::Stopped {
@@ -155,6 +169,10 @@ impl Player<'_, '_> {
                 self.start(guest.id, name)?;
             }
         }
+        Ok(())
+    }
+
+    fn meet(&mut self, names: &[String]) -> Result<(), Failure> {
         self.greet(names)?;
         for name in names {
             self.measure_idle(name)?;
@@ -328,25 +346,39 @@ impl Player<'_, '_> {
             row.title,
             figures.join(", ")
         ));
-        let asked = Instant::now();
         let running: Vec<String> = row
             .assigned_mib
             .keys()
-            .filter(|name| !row.start.contains(*name))
+            .filter(|name| !row.start.contains(*name) && !row.delay_minutes.contains_key(*name))
             .cloned()
             .collect();
-        // Those who give up memory come first, so that it can move while the others still grow.
-        let touched = self.touch(row, &running)?;
+        let begin_ms = self.snapshot()?.t_ms;
+        let mut tickets = self.touch(row, &running)?;
+        self.start_stopped(&row.start)?;
+        let mut delayed: Vec<(&String, f64)> = row
+            .delay_minutes
+            .iter()
+            .map(|(name, minutes)| (name, *minutes))
+            .collect();
+        delayed.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+        for (name, minutes) in delayed {
+            self.wait_for_minute(begin_ms, minutes)?;
+            self.session.mark(format!(
+                "minute {}: now {name} changes",
+                row.minute + minutes
+            ));
+            tickets.extend(self.touch(row, std::slice::from_ref(name))?);
+        }
         if !row.start.is_empty() {
-            self.bring_up(&row.start)?;
+            self.meet(&row.start)?;
+            let ready_ms = self.snapshot()?.t_ms;
             for name in &row.start {
                 self.evidence.started.push(Started {
                     guest: name.clone(),
-                    seconds: asked.elapsed().as_secs_f64(),
+                    seconds: ready_ms.saturating_sub(begin_ms) as f64 / 1000.0,
                 });
             }
         }
-        let mut tickets = touched;
         tickets.extend(self.touch(row, &row.start)?);
         let ramp = Duration::from_secs_f64(self.scenario.ramp_s);
         for (name, answer) in self.collect(tickets, ramp + TOUCH_SLACK)? {
@@ -407,19 +439,20 @@ impl Player<'_, '_> {
     }
 
     fn settle(&mut self, row: &Row) -> Result<(), Failure> {
-        let mut since: Option<Instant> = None;
+        let mut since_ms: Option<u64> = None;
         let settled = self.session.wait_until(
             Duration::from_secs_f64(self.scenario.settle_s),
             |session| {
-                let within = session.latest().is_some_and(|snapshot| {
-                    row.assigned_mib.iter().all(|(name, figure)| {
-                        GuestEnd::of(snapshot, name, *figure).is_some_and(|end| end.is_within())
-                    })
+                let Some(snapshot) = session.latest() else {
+                    return false;
+                };
+                let within = row.assigned_mib.iter().all(|(name, figure)| {
+                    GuestEnd::of(snapshot, name, *figure).is_some_and(|end| end.is_within())
                 });
-                match (within, since) {
-                    (false, _) => since = None,
-                    (true, None) => since = Some(Instant::now()),
-                    (true, Some(since)) => return since.elapsed() >= SETTLED_FOR,
+                match (within, since_ms) {
+                    (false, _) => since_ms = None,
+                    (true, None) => since_ms = Some(snapshot.t_ms),
+                    (true, Some(since_ms)) => return snapshot.t_ms - since_ms >= SETTLED_FOR_MS,
                 }
                 false
             },

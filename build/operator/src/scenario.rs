@@ -24,6 +24,9 @@ pub struct Scenario {
     /// Seconds that the guests may take until their workload agents answer.
     #[serde(default = "boot")]
     pub boot_s: f64,
+    /// Guests whose balloon must give memory back in the course of it.
+    #[serde(default)]
+    pub balloon: Vec<String>,
     /// The timetable.
     #[serde(rename = "row")]
     pub rows: Vec<Row>,
@@ -41,6 +44,9 @@ pub struct Row {
     /// Guests that are started now.
     #[serde(default)]
     pub start: Vec<String>,
+    /// Guests whose workload changes so many minutes later than the row begins.
+    #[serde(default)]
+    pub delay_minutes: BTreeMap<String, f64>,
     /// The memory each guest is to end the row with, in MiB at full scale.
     pub assigned_mib: BTreeMap<String, u64>,
 }
@@ -137,9 +143,26 @@ impl Scenario {
                     "row {number} starts {guest:?} but gives it no assigned_mib"
                 ));
             }
+            for (name, minutes) in &row.delay_minutes {
+                positive("delay_minutes", *minutes, 60.0)
+                    .map_err(|why| format!("row {number}: {name}: {why}"))?;
+                if row.start.contains(name) || !row.assigned_mib.contains_key(name) {
+                    return Err(format!(
+                        "row {number} delays {name:?}, which must run already and have an assigned_mib"
+                    ));
+                }
+            }
             if row.assigned_mib.is_empty() {
                 return Err(format!("row {number}: assigned_mib names no guest"));
             }
+        }
+        let named = |name: &str| {
+            self.rows
+                .iter()
+                .any(|row| row.assigned_mib.contains_key(name))
+        };
+        if let Some(guest) = self.balloon.iter().find(|name| !named(name)) {
+            return Err(format!("balloon names {guest:?}, which is in no row"));
         }
         Ok(())
     }
@@ -211,6 +234,18 @@ mod tests {
             (
                 format!("name = \"x\"\n{row}start = [\"b\"]\n"),
                 "row 0 starts \"b\" but gives it no assigned_mib",
+            ),
+            (
+                format!("name = \"x\"\n{row}delay_minutes = {{ b = 1.0 }}\n"),
+                "row 0 delays \"b\", which must run already",
+            ),
+            (
+                format!("name = \"x\"\n{row}delay_minutes = {{ a = -1.0 }}\n"),
+                "row 0: a: delay_minutes is -1; it must be above 0",
+            ),
+            (
+                format!("name = \"x\"\nballoon = [\"b\"]\n{row}"),
+                "balloon names \"b\", which is in no row",
             ),
             (
                 format!("name = \"x\"\nspeed = 1\n{row}"),

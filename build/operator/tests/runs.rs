@@ -11,6 +11,7 @@ use std::time::Duration;
 /// A scenario that a simulated board plays in seconds.
 const SMALL: &str = r#"
 name = "small"
+balloon = ["b"]
 second_per_minute = 0.1
 ramp_s = 0.3
 settle_s = 6
@@ -30,6 +31,7 @@ assigned_mib = { a = 160, b = 64 }
 minute = 10
 title = "c is started"
 start = ["c"]
+delay_minutes = { a = 2.5 }
 assigned_mib = { a = 96, b = 128, c = 64 }
 "#;
 
@@ -97,6 +99,7 @@ fn a_sound_board_passes_every_check() {
             "assigned memory ends minute 5 within one buffer",
             "assigned memory ends minute 10 within one buffer",
             "c starts within the pool",
+            "the balloon of b gives memory back",
             "no out-of-memory kill",
             "no restart",
             "no stall above 2 s of guest time",
@@ -138,6 +141,7 @@ fn a_sound_board_passes_every_check() {
         "seconds since",
         "minute 5",
         "minute 10",
+        "minute 12.5",
         "pool: 512 MiB",
         ">a: ",
         ">c: ",
@@ -171,6 +175,12 @@ fn memory_that_does_not_move_is_noticed() {
         failed.contains(&"assigned memory ends minute 5 within one buffer"),
         "{failed:?}"
     );
+}
+
+#[test]
+fn a_balloon_that_gives_nothing_back_is_noticed() {
+    let (outcome, _) = play(Fault::IdleBalloon, "balloon");
+    assert_eq!(failed(&outcome), ["the balloon of b gives memory back"]);
 }
 
 #[test]

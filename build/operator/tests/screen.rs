@@ -32,6 +32,7 @@ fn snapshot() -> Snapshot {
         reported: Pieces(0),
         visible_mib: 770,
         demand_mib: 614,
+        ballooned_mib: 0,
         stranded_mib: 0,
         pressure: 79,
         status: Status::Warning,

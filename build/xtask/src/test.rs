@@ -127,7 +127,7 @@ impl Tests<'_> {
     pub fn run(&self) -> Result<Counts> {
         let names: Vec<&str> = std::iter::once("host")
             .chain(QEMU_SUITES.iter().map(|suite| suite.name))
-            .chain([SYSTEM_SUITE, SEEDS_SUITE])
+            .chain([SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
             .collect();
         let names_a_suite = self
             .filter
@@ -156,7 +156,16 @@ impl Tests<'_> {
                 sum.add(self.whole_systems()?);
             }
             if wanted(SEEDS_SUITE) {
-                sum.add(self.seeds()?);
+                sum.add(self.scenario(SEEDS_SUITE, Run::seeds())?);
+            }
+            if wanted(PAIR_SUITE) {
+                let file = |name| self.paths.systems().join("tests").join(name);
+                let pair = Run {
+                    system: Some(file("pair.toml")),
+                    scenario: Some(file("pair-scenario.toml").display().to_string()),
+                    ..Run::seeds()
+                };
+                sum.add(self.scenario(PAIR_SUITE, pair)?);
             }
         }
         Ok(sum)
@@ -319,31 +328,31 @@ impl Tests<'_> {
         Ok(sum)
     }
 
-    /// The worked example with Linux guests: each of the scenario's checks counts.
-    fn seeds(&self) -> Result<Counts> {
+    /// A scenario with Linux guests: each of its checks counts.
+    fn scenario(&self, name: &str, run: Run) -> Result<Counts> {
         let outcome = Run {
-            report: Some(self.paths.logs().join("seeds.json")),
-            plot: Some(self.paths.logs().join("seeds.svg")),
-            name: SEEDS_SUITE.to_owned(),
-            ..Run::seeds()
+            report: Some(self.paths.logs().join(format!("{name}.json"))),
+            plot: Some(self.paths.logs().join(format!("{name}.svg"))),
+            name: name.to_owned(),
+            ..run
         }
         .run(self.paths, self.cargo, self.mirror)?;
+        for check in outcome.checks.iter().filter(|check| !check.ok) {
+            println!("    {name}: {}: {}", check.name, check.detail);
+        }
         let failed = outcome.checks.iter().filter(|check| !check.ok).count() as u64;
         let mut counts = Counts {
             passed: outcome.checks.len() as u64 - failed,
             failed,
         };
         if let Some(why) = &outcome.interrupted {
-            println!("    {SEEDS_SUITE}: {why}");
+            println!("    {name}: {why}");
             counts.add(Counts::FAILED);
         }
         if counts == Counts::default() {
             counts.add(Counts::FAILED);
         }
-        println!(
-            "{SEEDS_SUITE}: {} passed, {} failed",
-            counts.passed, counts.failed
-        );
+        println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
         Ok(counts)
     }
 }
@@ -352,6 +361,8 @@ impl Tests<'_> {
 const SYSTEM_SUITE: &str = "system";
 /// The worked example with Linux.
 const SEEDS_SUITE: &str = "seeds";
+/// Two Linux guests on the other interrupt controller and RAM layout, one of which gives below its startup.
+const PAIR_SUITE: &str = "pair";
 
 /// Packs one root task of ours with the kernel; both have the feature `debug` in the debug flavour.
 ///

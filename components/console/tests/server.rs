@@ -34,6 +34,7 @@ fn row() -> Row {
         reported: Pieces(1),
         visible_mib: 256,
         demand_mib: 200,
+        ballooned_mib: 4,
         stranded_mib: 2,
         pressure: 78,
         status: balancer::Status::Ok,

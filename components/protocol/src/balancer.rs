@@ -61,8 +61,8 @@ pub struct Report {
     pub ballooned_kib: u64,
     /// Raw event counters of the guest, each wrapping, missing, or restarting at zero.
     pub counters: Counters,
-    /// Swap that the guest can still use, in KiB (0 when unknown).
-    pub swap_free_kib: u64,
+    /// What a deflation waits for beyond what the guest has, in KiB.
+    pub deflating_kib: u64,
     /// The guest's OOM notifier deflated the balloon, or a fault hit a reported frame, since the last report.
     pub urgent: Urgency,
 }
@@ -176,11 +176,8 @@ pub enum Change {
 pub enum Reply {
     /// Done.
     Done,
-    /// Answer to a report: send the next one in this many milliseconds at the latest.
-    NextReport {
-        /// Milliseconds.
-        in_ms: u32,
-    },
+    /// Answer to a report.
+    NextReport(NextReport),
     /// Answer to `MakeRoom`: start it.
     Room,
     /// Answer to `MakeRoom`: others are giving back; ask again.
@@ -205,6 +202,16 @@ pub enum Reply {
     Watched(Option<Watched>),
     /// Refused, with the reason; nothing changed.
     Refused(Line),
+}
+
+/// What a VMM is told when it reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextReport {
+    /// The next report is due in this many milliseconds at the latest.
+    pub in_ms: u32,
+    /// What the guest is to have ready even where it reports it free: its demand with its buffer. What it reports free
+    /// beyond that goes back.
+    pub keep: Pieces,
 }
 
 /// A guest's status.
@@ -252,7 +259,9 @@ pub struct Row {
     pub visible_mib: u32,
     /// MiB it needs.
     pub demand_mib: u32,
-    /// MiB in the balloon whose piece cannot come back yet.
+    /// MiB in the balloon.
+    pub ballooned_mib: u32,
+    /// MiB of that whose piece cannot come back yet.
     pub stranded_mib: u32,
     /// 100 x demand / assigned.
     pub pressure: u16,

@@ -11,7 +11,7 @@ use crate::virtio::balloon::{Asked, Balloon, Happened};
 use crate::virtio::console::{Console, Sink};
 use crate::virtio::hotplug::Hotplug;
 use crate::virtio::transport::CONFIG;
-use protocol::balancer::{Report, Urgency};
+use protocol::balancer::{NextReport, Report, Urgency};
 use protocol::console::Port;
 use protocol::layout::ipa as map;
 use protocol::memory::Account;
@@ -42,8 +42,8 @@ const STATISTICS_MS: u64 = 100;
 pub trait Host: Lists + Supply {
     /// Takes a guest port's output; how many bytes were taken.
     fn console_write(&mut self, port: Port, bytes: &[u8]) -> usize;
-    /// Tells the balancer; the milliseconds until it wants to hear again, `None` when it did not say.
-    fn report(&mut self, report: &Report) -> Option<u32>;
+    /// Tells the balancer; what it answered, `None` when it did not.
+    fn report(&mut self, report: &Report) -> Option<NextReport>;
     /// The guest's account at the memory server.
     fn account(&mut self) -> Option<Account>;
     /// A piece that the memory server took by force, until there is none.
@@ -112,6 +112,9 @@ pub struct Machine {
     follower: Follower,
     target: u32,
     minimum: u32,
+    keep: u32,
+    /// A target that was set so that a deflation could be answered: it is no reason to deflate more.
+    answering_target: Option<u32>,
     next_report_ms: u64,
     report_distance_ms: u64,
     last_report_ms: u64,
@@ -143,6 +146,8 @@ impl Machine {
             follower: Follower::new(),
             target: startup.0,
             minimum: 0,
+            keep: 0,
+            answering_target: None,
             next_report_ms: now_ms + REPORT_MS,
             report_distance_ms: REPORT_MS,
             last_report_ms: 0,
@@ -357,10 +362,19 @@ impl Machine {
                 }
             }
         }
+        let waited = self.balloon.missing_pieces() > 0;
         let happened = self.balloon.work(&mut self.table, host);
+        if waited {
+            self.answering_target = Some(self.target);
+        }
         self.hotplug.work(&mut self.table, host);
-        if happened.unasked_deflation {
+        self.keep_ready(host);
+        if happened.unasked_deflation || happened.starved {
             self.urgent = Urgency::Event;
+        }
+        if happened.starved {
+            // Nobody else says that the target leaves no room for it.
+            self.send_report(host, now_ms);
         }
         for console in [&mut self.console, &mut self.agent] {
             console.receive(&mut View {
@@ -394,7 +408,14 @@ impl Machine {
             }
         }
         if drivers.balloon == Driver::Live {
-            self.balloon.want(wishes.balloon_pages);
+            let answering =
+                self.balloon.missing_pieces() > 0 || self.answering_target == Some(self.target);
+            let least = if answering {
+                self.balloon.wanted_pages()
+            } else {
+                0
+            };
+            self.balloon.want(wishes.balloon_pages.max(least));
         }
         self.lines();
         self.gic.flush(host);
@@ -460,14 +481,23 @@ impl Machine {
             .map_or(report, |look| look.min(report))
     }
 
+    /// The guest has ready what it needs with its buffer, as far as its target goes: what it reported free of that is
+    /// brought back before it is touched.
+    fn keep_ready(&mut self, host: &mut impl Host) {
+        self.table.set_keep(self.keep.min(self.target));
+        self.table.restore(host);
+    }
+
     fn send_report(&mut self, host: &mut impl Host, now_ms: u64) {
         if self.last_report_ms != 0 && now_ms < self.last_report_ms + REPORT_MIN_MS {
             self.next_report_ms = self.last_report_ms + REPORT_MIN_MS;
             return;
         }
         let report = self.report();
-        if let Some(in_ms) = host.report(&report) {
-            self.report_distance_ms = u64::from(in_ms).max(REPORT_MIN_MS);
+        if let Some(next) = host.report(&report) {
+            self.report_distance_ms = u64::from(next.in_ms).max(REPORT_MIN_MS);
+            self.keep = next.keep.0;
+            self.keep_ready(host);
         }
         self.urgent = Urgency::Periodic;
         self.last_report_ms = now_ms.max(1);
@@ -486,7 +516,9 @@ impl Machine {
         let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes / 1024);
         let pieces = |pieces: u32| u64::from(pieces) * 2048;
         let ballooned_kib = u64::from(self.table.ballooned_pages()) * 4;
-        let plugged_kib = pieces(self.table.plugged());
+        // What waits for the rest of its plug is neither used nor available to the guest.
+        let plugged = self.table.plugged().saturating_sub(self.hotplug.coming());
+        let plugged_kib = pieces(plugged);
         Report {
             visible_kib: (pieces(self.table.startup()) + plugged_kib).saturating_sub(ballooned_kib),
             available_kib: kib(statistics.available),
@@ -496,7 +528,7 @@ impl Machine {
             plugged_kib,
             ballooned_kib,
             counters: statistics.counters,
-            swap_free_kib: 0,
+            deflating_kib: pieces(self.balloon.missing_pieces()),
             urgent: self.urgent,
         }
     }

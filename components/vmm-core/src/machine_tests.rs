@@ -4,6 +4,7 @@ use crate::gic::{LIST_REGISTERS, ListBusy};
 use crate::pieces::Vanished;
 use crate::pieces::tests::FakeSupply;
 use proptest::prelude::*;
+use protocol::balancer::NextReport;
 use protocol::memory::{Purpose, Refusal, ReturnReason};
 
 struct World {
@@ -12,6 +13,7 @@ struct World {
     output: Vec<(Port, Vec<u8>)>,
     reports: Vec<Report>,
     revoked: Vec<PieceId>,
+    keep: Pieces,
 }
 
 impl Lists for World {
@@ -55,9 +57,12 @@ impl Host for World {
         self.output.push((port, bytes.to_vec()));
         bytes.len()
     }
-    fn report(&mut self, report: &Report) -> Option<u32> {
+    fn report(&mut self, report: &Report) -> Option<NextReport> {
         self.reports.push(*report);
-        Some(500)
+        Some(NextReport {
+            in_ms: 500,
+            keep: self.keep,
+        })
     }
     fn account(&mut self) -> Option<Account> {
         Some(Account {
@@ -81,6 +86,7 @@ fn machine(startup: u32, hotplug: u32) -> (Machine, World) {
         output: Vec::new(),
         reports: Vec::new(),
         revoked: Vec::new(),
+        keep: Pieces(0),
     };
     for index in 0..startup {
         machine.table.take(index, &mut world).unwrap();
@@ -151,6 +157,93 @@ fn reports_go_out_in_time_even_without_a_driver() {
     assert_eq!(machine.next_ms(), 1500, "as the balancer said");
     machine.report_wanted(&mut world, 1200);
     assert_eq!(world.reports.len(), 2);
+}
+
+/// A queue of a device with its rings at `base`: descriptors, then 4 KiB on the driver's ring, then the device's.
+fn set_up_queue(machine: &mut Machine, world: &mut World, device: u64, queue: u64, base: u64) {
+    word(machine, world, device + 0x30, queue);
+    word(machine, world, device + 0x38, 8);
+    for (register, at) in [(0x80, 0), (0x90, 0x1000), (0xa0, 0x2000)] {
+        word(machine, world, device + register, base + at);
+        word(machine, world, device + register + 4, 0);
+    }
+    word(machine, world, device + 0x44, 1);
+}
+
+/// Offers one list of page numbers.
+fn offer_pages(machine: &mut Machine, world: &mut World, queue: u64, base: u64, pages: &[u32]) {
+    let mut view = View {
+        table: &mut machine.table,
+        supply: world,
+    };
+    let list: Vec<u8> = pages.iter().flat_map(|page| page.to_le_bytes()).collect();
+    view.write(base + 0x3000, &list).unwrap();
+    let mut descriptor = (base + 0x3000).to_le_bytes().to_vec();
+    descriptor.extend_from_slice(&(list.len() as u32).to_le_bytes());
+    descriptor.extend_from_slice(&[0; 4]);
+    view.write(base, &descriptor).unwrap();
+    let index = view.read_u16(base + 0x1002).unwrap();
+    view.write_u16(base + 0x1004 + 2 * u64::from(index % 8), 0)
+        .unwrap();
+    view.write_u16(base + 0x1002, index + 1).unwrap();
+    word(machine, world, BALLOON + 0x50, queue);
+}
+
+#[test]
+fn memory_for_a_deflation_is_no_reason_to_deflate_more() {
+    let (mut machine, mut world) = machine(8, 0);
+    word(&mut machine, &mut world, BALLOON + 0x70, 3);
+    for half in 0..2 {
+        word(&mut machine, &mut world, BALLOON + 0x14, half);
+        let offered = machine.read(BALLOON + 0x10, Width::Word);
+        word(&mut machine, &mut world, BALLOON + 0x24, half);
+        word(&mut machine, &mut world, BALLOON + 0x20, offered);
+    }
+    word(&mut machine, &mut world, BALLOON + 0x70, 11);
+    let (inflate, deflate) = (map::RAM, map::RAM + 0x8000);
+    set_up_queue(&mut machine, &mut world, BALLOON, 0, inflate);
+    set_up_queue(&mut machine, &mut world, BALLOON, 1, deflate);
+    word(&mut machine, &mut world, BALLOON + 0x70, 15);
+    world.supply.target = 6;
+    machine.memory_changed(&mut world, 0);
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 1024);
+    let first = (map::RAM / 4096) as u32;
+    let pages: Vec<u32> = (first + 512..first + 1536).collect();
+    offer_pages(&mut machine, &mut world, 0, inflate, &pages);
+    assert_eq!(machine.table.granted(), 6);
+    // The guest moves one of these pages elsewhere, as it does when it compacts its memory.
+    offer_pages(&mut machine, &mut world, 1, deflate, &[first + 600]);
+    assert_eq!(
+        world.reports.last().map(|report| report.deflating_kib),
+        Some(2048)
+    );
+    world.supply.target = 7;
+    machine.memory_changed(&mut world, 20);
+    assert_eq!(machine.table.granted(), 7, "it is answered");
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 1024);
+    world.supply.target = 6;
+    machine.memory_changed(&mut world, 40);
+    world.supply.target = 8;
+    machine.memory_changed(&mut world, 60);
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 0);
+}
+
+#[test]
+fn what_a_guest_keeps_is_ready_as_far_as_its_target_goes() {
+    let (mut machine, mut world) = machine(8, 0);
+    world.supply.target = 6;
+    machine.memory_changed(&mut world, 0);
+    machine.table.report_free(map::RAM, 8 << 21, &mut world);
+    assert_eq!(machine.table.granted(), 0, "nobody has said what it needs");
+    world.keep = Pieces(4);
+    machine.time(&mut world, 1000);
+    assert_eq!(machine.table.granted(), 4);
+    world.keep = Pieces(8);
+    machine.time(&mut world, 2000);
+    assert_eq!(machine.table.granted(), 6, "its target");
+    world.supply.target = 7;
+    machine.memory_changed(&mut world, 2001);
+    assert_eq!(machine.table.granted(), 7);
 }
 
 #[test]

@@ -6,10 +6,13 @@
 //! 3. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
 //!    be given back.
 
-use crate::ram::{AccessError, GuestMemory, offset_ipa};
 use protocol::layout::ipa as map;
 use protocol::memory::{Purpose, Refusal, ReturnReason};
 use protocol::units::{PIECE_BITS, PIECE_BYTES, PieceId, Pieces};
+
+mod view;
+
+pub use view::View;
 
 /// Most pieces of a guest: 8 GiB.
 pub const MAX_PIECES: usize = 4096;
@@ -130,6 +133,8 @@ pub struct Table {
     returned_by_balloon: u32,
     reported: u32,
     plugged: u32,
+    granted: u32,
+    keep: u32,
 }
 
 impl Table {
@@ -145,6 +150,8 @@ impl Table {
             returned_by_balloon: 0,
             reported: 0,
             plugged: 0,
+            granted: 0,
+            keep: 0,
         }
     }
 
@@ -203,6 +210,18 @@ impl Table {
         self.reported
     }
 
+    /// Pieces that the guest has, ready to be touched.
+    #[must_use]
+    pub const fn granted(&self) -> u32 {
+        self.granted
+    }
+
+    /// Says how many pieces the guest keeps although it reports them free: what it uses and its buffer, which is there
+    /// to be ready. Only what is beyond them goes back by a report.
+    pub const fn set_keep(&mut self, pieces: u32) {
+        self.keep = pieces;
+    }
+
     /// The piece that holds an address.
     #[must_use]
     pub fn index_of(&self, ipa: u64) -> Option<u32> {
@@ -252,6 +271,12 @@ impl Table {
         };
         step(&mut self.reported, old, State::Reported);
         step(&mut self.returned_by_balloon, old, State::Ballooned);
+        if matches!(old, State::Granted(_)) {
+            self.granted = self.granted.saturating_sub(1);
+        }
+        if matches!(state, State::Granted(_)) {
+            self.granted += 1;
+        }
         if index >= self.startup {
             match (old, state) {
                 (State::Absent, State::Absent) => {}
@@ -294,7 +319,8 @@ impl Table {
         }
     }
 
-    /// The guest reported every page of these bytes free: whole pieces in them go back. How many did.
+    /// The guest reported every page of these bytes free: whole pieces in them go back, down to what the guest keeps.
+    /// How many did.
     pub fn report_free(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> u32 {
         let (Some(end), Some(first)) = (
             ipa.checked_add(len),
@@ -305,7 +331,9 @@ impl Table {
         let mut given = 0;
         let mut at = first.max(map::RAM);
         // At most one pass over all pieces: addresses between the regions are skipped.
-        while at.checked_add(PIECE_BYTES).is_some_and(|next| next <= end) {
+        while self.granted > self.keep
+            && at.checked_add(PIECE_BYTES).is_some_and(|next| next <= end)
+        {
             match self.index_of(at) {
                 Some(index) => {
                     if let State::Granted(piece) = self.state(index)
@@ -323,6 +351,18 @@ impl Table {
             }
         }
         given
+    }
+
+    /// Brings back what was reported free until the guest has all that it keeps. What cannot come at this moment is
+    /// tried again on the memory server's signal.
+    pub fn restore(&mut self, supply: &mut impl Supply) {
+        let mut index = 0;
+        while self.granted < self.keep && self.reported > 0 && index < self.startup + self.hotplug {
+            if self.state(index) == State::Reported && self.take(index, supply).is_err() {
+                return;
+            }
+            index += 1;
+        }
     }
 
     /// Puts a page into the balloon. Its piece goes back when it was the last one.
@@ -483,95 +523,6 @@ impl Table {
         let index = self.index_of(ipa).ok_or(TouchError::Foreign)?;
         let within = (ipa >> 12) & u64::from(PAGES_PER_PIECE - 1);
         Ok((index, (within / 64) as usize, 1 << (within % 64)))
-    }
-
-    /// Makes every piece of a range accessible in the window.
-    ///
-    /// # Errors
-    /// [`AccessError`].
-    pub fn open_range(
-        &mut self,
-        ipa: u64,
-        len: u64,
-        supply: &mut impl Supply,
-    ) -> Result<(), AccessError> {
-        let end = offset_ipa(ipa, len)?;
-        let mut at = ipa;
-        while at < end {
-            self.open(at, len, supply)?;
-            at = ((at >> PIECE_BITS) + 1) << PIECE_BITS;
-        }
-        Ok(())
-    }
-
-    /// Makes one piece, by an address in it, accessible in the window.
-    fn open(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> Result<(), AccessError> {
-        let out_of_range = AccessError::OutOfRange { ipa, len };
-        let index = self.touch(ipa, supply).map_err(|error| match error {
-            TouchError::NotReady => AccessError::NotReady,
-            TouchError::Foreign | TouchError::Revoked => out_of_range,
-        })?;
-        let Some(entry) = self.storage.entries.get_mut(index as usize) else {
-            return Err(out_of_range);
-        };
-        if entry.window == Window::Closed {
-            let base = self.ipa_of(index);
-            supply
-                .open_window(index, base)
-                .map_err(|Vanished| out_of_range)?;
-            if let Some(entry) = self.storage.entries.get_mut(index as usize) {
-                entry.window = Window::Open;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The devices' view of guest memory.
-pub struct View<'a, S> {
-    /// The table.
-    pub table: &'a mut Table,
-    /// The memory server and the window.
-    pub supply: &'a mut S,
-}
-
-impl<S: Supply> View<'_, S> {
-    /// Opens every piece of a range, then hands each part (offset in the buffer, bytes) to `part`.
-    fn each_part(
-        &mut self,
-        ipa: u64,
-        len: usize,
-        mut part: impl FnMut(&mut S, u64, core::ops::Range<usize>) -> Result<(), Vanished>,
-    ) -> Result<(), AccessError> {
-        let error = AccessError::OutOfRange {
-            ipa,
-            len: len as u64,
-        };
-        let end = ipa.checked_add(len as u64).ok_or(error)?;
-        self.table.open_range(ipa, len as u64, self.supply)?;
-        let next_piece = |at: u64| ((at >> PIECE_BITS) + 1) << PIECE_BITS;
-        let mut at = ipa;
-        while at < end {
-            let stop = next_piece(at).min(end);
-            let range = (at - ipa) as usize..(stop - ipa) as usize;
-            part(self.supply, at, range).map_err(|Vanished| error)?;
-            at = stop;
-        }
-        Ok(())
-    }
-}
-
-impl<S: Supply> GuestMemory for View<'_, S> {
-    fn read(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), AccessError> {
-        self.each_part(ipa, into.len(), |supply, at, range| {
-            supply.copy_out(at, into.get_mut(range).ok_or(Vanished)?)
-        })
-    }
-
-    fn write(&mut self, ipa: u64, from: &[u8]) -> Result<(), AccessError> {
-        self.each_part(ipa, from.len(), |supply, at, range| {
-            supply.copy_in(at, from.get(range).ok_or(Vanished)?)
-        })
     }
 }
 

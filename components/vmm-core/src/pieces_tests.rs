@@ -1,4 +1,5 @@
 use super::*;
+use crate::ram::{AccessError, GuestMemory};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -210,6 +211,31 @@ fn reported_memory_comes_back_at_a_touch_by_guest_or_device() {
 }
 
 #[test]
+fn the_buffer_stays_with_its_guest_although_it_is_free() {
+    let (mut table, mut supply) = started(8, 0);
+    table.set_keep(5);
+    assert_eq!(
+        table.report_free(map::RAM, 8 * PIECE_BYTES, &mut supply),
+        3,
+        "down to what it keeps"
+    );
+    assert_eq!((table.granted(), supply.earmarked), (5, 3));
+    // It needs more: its buffer is there before it is touched.
+    table.set_keep(7);
+    supply.clean = 1;
+    table.restore(&mut supply);
+    assert_eq!(table.granted(), 6, "as far as there is clean memory");
+    supply.clean = 9;
+    table.restore(&mut supply);
+    assert_eq!((table.granted(), table.reported()), (7, 1));
+    assert_eq!(supply.earmarked, 1);
+    // It cannot have more than it is promised.
+    table.set_keep(100);
+    table.restore(&mut supply);
+    assert_eq!((table.granted(), table.reported()), (8, 0));
+}
+
+#[test]
 fn a_report_that_covers_the_address_space_is_bounded() {
     let (mut table, mut supply) = started(2, 2);
     assert_eq!(table.report_free(0, u64::MAX, &mut supply), 2);
@@ -280,7 +306,7 @@ fn a_reset_driver_gets_its_balloon_back() {
 proptest! {
     /// Whatever a guest does, our table and the server's agree on every piece, and the counters on the bits.
     #[test]
-    fn table_and_server_agree(ops in proptest::collection::vec((0u8..7, 0u64..12, 0u64..512), 0..3000)) {
+    fn table_and_server_agree(ops in proptest::collection::vec((0u8..8, 0u64..12, 0u64..512), 0..3000)) {
         let (mut table, mut supply) = started(4, 8);
         supply.target = 12;
         for (op, piece, page) in ops {
@@ -293,10 +319,15 @@ proptest! {
                 3 => { let _ = table.touch(base + page * 4096, &mut supply); }
                 4 if piece >= 4 => { let _ = table.take(piece as u32, &mut supply); }
                 5 if piece >= 4 => { let _ = table.unplug(piece as u32, &mut supply); }
+                7 => {
+                    table.set_keep(piece as u32);
+                    table.restore(&mut supply);
+                }
                 6 => for page in 0..512 { let _ = table.inflate(base / 4096 + page, &mut supply); },
                 _ => {}
             }
         }
+        prop_assert_eq!(table.granted() as usize, supply.granted.len());
         let mut reported = 0;
         let mut pages = 0;
         for index in 0..12 {

@@ -1,7 +1,7 @@
 //! What `vmm-core` needs from outside, by IPC and invocations.
 
 use cap::{Arrived, CapRights, Endpoint, Error, Frame, VSpace, Vcpu, own_slot, vm_attributes};
-use protocol::balancer::{self, Report};
+use protocol::balancer::{self, NextReport, Report};
 use protocol::console::{self, Chunk, Port};
 use protocol::layout::GUEST_WINDOW_VADDR;
 use protocol::memory::{self, Account, Purpose, Refusal, ReturnReason};
@@ -163,10 +163,10 @@ impl Host for Outside {
         taken
     }
 
-    fn report(&mut self, report: &Report) -> Option<u32> {
+    fn report(&mut self, report: &Report) -> Option<NextReport> {
         let request = balancer::Request::Report(*report);
         match cap::call_value(self.balancer, &request, None) {
-            Ok(balancer::Reply::NextReport { in_ms }) => Some(in_ms),
+            Ok(balancer::Reply::NextReport(next)) => Some(next),
             Ok(_) | Err(_) => None,
         }
     }

@@ -7,7 +7,7 @@ use memory_server_core::fake::FakeKernel;
 use memory_server_core::{Outcome, Server};
 use protocol::badge::Client;
 use protocol::balancer::{
-    Counters, Mode, OnRefusal, Reply, Report, Request, Row, Settings, Urgency,
+    Counters, Mode, NextReport, OnRefusal, Reply, Report, Request, Row, Settings, Urgency,
 };
 use protocol::memory::{self, Bounds, Purpose, ReturnReason};
 use protocol::units::{GuestId, PieceId, Pieces};
@@ -120,6 +120,8 @@ pub struct Guest {
     pub reports: Driver,
     /// Pieces that it gave up and that cannot come back yet.
     pub stranded: usize,
+    /// Pieces that a deflation waits for; it takes them as soon as its target allows that.
+    pub deflating: u64,
     reported_used_mib: u64,
     last_target: Pieces,
 }
@@ -157,6 +159,8 @@ pub struct Host {
     signals: u32,
     /// Pieces that were promised after the last tick.
     claims: u32,
+    /// Pieces that deflations may have taken from the reserve.
+    pub deflations: u32,
     /// Pieces moved into guests since the start.
     pub granted: u64,
 }
@@ -187,6 +191,7 @@ impl Host {
             reserve: reserve_mib / 2,
             signals: 0,
             claims: 0,
+            deflations: 0,
             granted: 0,
         };
         host.run(100);
@@ -239,6 +244,7 @@ impl Host {
             short_ms: 0,
             reports: Driver::Present,
             stranded: 0,
+            deflating: 0,
             reported_used_mib: 0,
             last_target: bounds.startup,
         });
@@ -356,6 +362,7 @@ impl Host {
             match memory.ask(client, memory::Request::Take(Purpose::Grow)) {
                 memory::Reply::Granted { piece } => {
                     guest.held.push(piece);
+                    guest.deflating = guest.deflating.saturating_sub(1);
                     self.granted += 1;
                 }
                 _ => break,
@@ -399,13 +406,21 @@ impl Host {
             stranded_kib: guest.stranded as u64 * 2048,
             available_kib: Some((visible - used) * 1024),
             counters: guest.counters,
+            deflating_kib: guest.deflating * 2048,
             urgent: Urgency::Periodic,
             ..Report::default()
         };
         guest.reported_used_mib = used;
         let id = guest.id;
         match self.ask(Client::Vmm(id), Request::Report(report)) {
-            Reply::NextReport { in_ms } => {
+            Reply::NextReport(NextReport { in_ms, keep }) => {
+                let bounds = self.guests[index].settings.bounds;
+                let least = Pieces::from_mib_ceil(used).clamp(bounds.minimum, bounds.maximum);
+                assert!(
+                    (least..=bounds.maximum).contains(&keep),
+                    "uses {used} MiB and keeps {} ready",
+                    keep.mib()
+                );
                 assert!((10..=1000).contains(&in_ms), "next report in {in_ms} ms");
                 self.guests[index].report_at_ms = self.now_ms + u64::from(in_ms);
             }
@@ -421,7 +436,7 @@ impl Host {
         assert_eq!(host.pool.0 + host.granted.0 + host.cleaning.0, self.total);
         assert!(host.promised.0 <= host.pool.0 + host.cleaning.0, "{host:?}");
         let claims = host.granted.0 + host.promised.0;
-        let most = (self.total - self.reserve).max(self.claims);
+        let most = (self.total - self.reserve + self.deflations).max(self.claims);
         assert!(
             claims <= most,
             "{claims} pieces promised of {most} at {now_ms} ms"

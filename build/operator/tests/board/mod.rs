@@ -33,6 +33,8 @@ pub enum Fault {
     LostFrame,
     /// The balancer gives nobody anything.
     StuckBalancer,
+    /// Nothing comes back from a balloon.
+    IdleBalloon,
     /// The guest's kernel killed a process.
     OomKill,
     /// A guest was started twice.
@@ -94,6 +96,17 @@ impl World {
         }
     }
 
+    /// What a guest has less than it started with.
+    fn ballooned_mib(fault: Fault, guest: &Guest) -> u64 {
+        match fault {
+            Fault::IdleBalloon => 0,
+            _ => {
+                let startup = guest.settings.bounds.startup;
+                startup.minus(Pieces(guest.assigned)).mib()
+            }
+        }
+    }
+
     fn row(&self, guest: GuestId) -> Option<Row> {
         let guest = self.guests.get(usize::from(guest.0))?;
         (guest.state == GuestState::Running).then(|| Row {
@@ -103,6 +116,7 @@ impl World {
             reported: Pieces(0),
             visible_mib: guest.assigned * 2,
             demand_mib: guest.demand_mib() as u32,
+            ballooned_mib: Self::ballooned_mib(self.fault, guest) as u32,
             stranded_mib: 0,
             pressure: (guest.demand_mib() * 100 / u64::from(guest.assigned * 2)) as u16,
             status: balancer::Status::Ok,

@@ -6,7 +6,7 @@
 
 use super::queue::{Interrupt, QueueError, Violation};
 use super::transport::{Event, Transport, config_bytes};
-use crate::pieces::{Supply, Table, TouchError, View};
+use crate::pieces::{State, Supply, Table, TouchError, View};
 use crate::syndrome::Width;
 use protocol::balancer::Counters;
 
@@ -76,6 +76,8 @@ pub struct Balloon {
     inflated_pages: u64,
     /// The driver reset the device and not all pieces are back yet.
     emptying: Emptying,
+    /// Pieces that a deflation waits for.
+    missing: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +115,14 @@ impl Balloon {
             foreign_pages: 0,
             inflated_pages: 0,
             emptying: Emptying::Done,
+            missing: 0,
         }
+    }
+
+    /// Pieces that a deflation waits for: until they are there its driver does nothing else, neither inflate.
+    #[must_use]
+    pub const fn missing_pieces(&self) -> u32 {
+        self.missing
     }
 
     /// The latest statistics.
@@ -203,8 +212,11 @@ impl Balloon {
 
     /// Goes on with what had to wait for the memory server.
     pub fn work<S: Supply>(&mut self, table: &mut Table, supply: &mut S) -> Happened {
-        if self.emptying == Emptying::Waiting && table.empty_balloon(supply) == 0 {
-            self.emptying = Emptying::Done;
+        if self.emptying == Emptying::Waiting {
+            self.missing = table.empty_balloon(supply);
+            if self.missing == 0 {
+                self.emptying = Emptying::Done;
+            }
         }
         let result = self.inflate(table, supply);
         self.settle(result);
@@ -277,6 +289,9 @@ impl Balloon {
     fn deflate<S: Supply>(&mut self, table: &mut Table, supply: &mut S) -> Result<(), QueueError> {
         let mut wanted = Interrupt::Unwanted;
         let mut starved = false;
+        if self.emptying == Emptying::Done {
+            self.missing = 0;
+        }
         while let Some(queue) = self.transport.queue(DEFLATE) {
             let mut view = View { table, supply };
             let Some(chain) = queue.peek(&mut view)? else {
@@ -293,6 +308,7 @@ impl Balloon {
                     if view.table.deflate(page, view.supply) == Err(TouchError::NotReady) {
                         // What was done of this step is done; repeating it changes nothing.
                         starved = true;
+                        self.missing = missing(view.table, page_numbers(&step, bytes));
                         break 'list;
                     }
                 }
@@ -430,6 +446,19 @@ fn page_numbers(step: &[u8], bytes: usize) -> impl Iterator<Item = u64> {
         .0
         .iter()
         .map(|raw| u64::from(u32::from_le_bytes(*raw)))
+}
+
+/// How many pieces would have to come back for these pages, counted anew at each change of piece.
+fn missing(table: &Table, pages: impl Iterator<Item = u64>) -> u32 {
+    let mut count = 0;
+    let mut last = None;
+    for index in pages.filter_map(|page| table.index_of(page.checked_mul(4096)?)) {
+        if last != Some(index) && table.state(index) == State::Ballooned {
+            count += 1;
+        }
+        last = Some(index);
+    }
+    count
 }
 
 /// Parses statistics: entries of tag (16 bits) and value (64 bits), little-endian, packed. Unknown tags are skipped.

@@ -100,10 +100,12 @@ fn a_whole_piece_goes_and_comes_back_before_the_answer() {
     guest.supply.target = 2;
     let happened = guest.pages(1, second..second + 256);
     assert!(happened.starved);
+    assert_eq!(guest.balloon.missing_pieces(), 1);
     assert_eq!(guest.used(1), 0, "not answered before the piece is there");
     guest.supply.target = 3;
     let happened = guest.balloon.work(&mut guest.table, &mut guest.supply);
     assert!(happened.unasked_deflation && !happened.starved);
+    assert_eq!(guest.balloon.missing_pieces(), 0);
     assert_eq!(guest.used(1), 1);
     assert!(matches!(guest.table.state(1), State::Granted(_)));
 }

@@ -72,6 +72,15 @@ impl Hotplug {
         self.requested
     }
 
+    /// Pieces that are here for a plug that waits for more: the guest does not have them yet.
+    #[must_use]
+    pub const fn coming(&self) -> u32 {
+        match self.pending {
+            Some(pending) => pending.end.saturating_sub(pending.first),
+            None => 0,
+        }
+    }
+
     /// Asks the guest to have this many pieces plugged.
     pub fn request(&mut self, pieces: u32) {
         if self.requested != pieces {
@@ -441,8 +450,9 @@ mod tests {
         guest.supply.returned.clear();
         assert_eq!(guest.send(PLUG, base, 3), None);
         // Pieces come from the cleaner one at a time; none of them goes back to it.
-        for _ in 0..2 {
+        for coming in 1..3 {
             assert_eq!(guest.response(), None);
+            assert_eq!(guest.device.coming(), coming);
             guest.supply.clean = 1;
             guest.device.work(&mut guest.table, &mut guest.supply);
         }
