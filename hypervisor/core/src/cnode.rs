@@ -240,7 +240,7 @@ pub fn decode<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
         COPY | MINT | MOVE | MUTATE => transfer(k, inv, slot),
         REVOKE => Ok(delete::revoke(k, slot)),
         DELETE => Ok(delete::delete(k, slot)),
-        CANCEL_BADGED_SENDS => cancel_badged_sends(k, slot),
+        CANCEL_BADGED_SENDS => cancel_badged_sends(k, inv, slot),
         _ => rotate(k, inv, slot),
     }
 }
@@ -299,7 +299,7 @@ fn transfer<A: Arch>(k: &Kernel<A>, inv: &Invocation, dest: Ref<Slot>) -> Outcom
     Ok(Progress::Done)
 }
 
-fn cancel_badged_sends<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Outcome {
+fn cancel_badged_sends<A: Arch>(k: &Kernel<A>, inv: &Invocation, slot: Ref<Slot>) -> Outcome {
     match slot.cap.get().view() {
         CapView::Endpoint {
             object,
@@ -309,7 +309,7 @@ fn cancel_badged_sends<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Outcome {
             if badge == 0 {
                 return Ok(Progress::Done);
             }
-            Ok(endpoint::cancel_badged_sends(k, object, badge))
+            Ok(endpoint::cancel_badged_sends(k, object, badge, inv.current))
         }
         _ => Err(Error::IllegalOperation),
     }

@@ -205,8 +205,13 @@ pub fn reorder<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, priority: u8) {
     let t = &tcb.thread;
     match t.endpoint.get() {
         Some(ep) => {
+            // A thread that moves to the front could pass the place that a cancellation has reached.
+            if let Some(cancelling) = k.cancelling.get()
+                && cancelling.next.thread.endpoint.get() == Some(ep)
+            {
+                forget_cancelling(k);
+            }
             ep.queue.remove(tcb);
-            drop_cursor(k, tcb);
             t.priority.set(priority);
             ep.queue.insert(tcb);
         }
@@ -234,54 +239,93 @@ pub fn cancel_all<A: Arch>(k: &Kernel<A>, ep: Ref<Endpoint>) -> Progress {
     Progress::Done
 }
 
+/// Where a preempted [`cancel_badged_sends`] goes on, and for whom.
+#[derive(Clone, Copy)]
+pub struct Cancelling {
+    /// The sender that is looked at next; it has [`ipc_flag::CURSOR`].
+    next: Ref<Tcb>,
+    /// The badge that is cancelled.
+    badge: u64,
+    /// The thread whose call it is.
+    caller: Ref<Tcb>,
+}
+
 /// Everybody who waits to send with this badge makes the system call again. Progress is kept: senders that have been looked
 /// at are not looked at again when the call is restarted.
-pub fn cancel_badged_sends<A: Arch>(k: &Kernel<A>, ep: Ref<Endpoint>, badge: u64) -> Progress {
-    let mut next = match k.cancel_cursor.take() {
-        Some(cursor) if cursor.thread.endpoint.get() == Some(ep) => Some(cursor),
+pub fn cancel_badged_sends<A: Arch>(
+    k: &Kernel<A>,
+    ep: Ref<Endpoint>,
+    badge: u64,
+    caller: Ref<Tcb>,
+) -> Progress {
+    let mut next = match forget_cancelling(k) {
+        Some(c)
+            if c.caller == caller
+                && c.badge == badge
+                && c.next.thread.endpoint.get() == Some(ep) =>
+        {
+            Some(c.next)
+        }
         _ => ep.queue.head.get(),
     };
-    if let Some(cursor) = next {
-        let t = &cursor.thread;
-        t.ipc_flags.set(t.ipc_flags.get() & !ipc_flag::CURSOR);
-        if t.state.get() != ThreadState::BlockedOnSend {
-            return Progress::Done;
-        }
+    if let Some(first) = next
+        && first.thread.state.get() != ThreadState::BlockedOnSend
+    {
+        return Progress::Done;
     }
     while let Some(tcb) = next {
         next = tcb.thread.wait_next.get();
         if tcb.thread.ipc_badge.get() == badge {
             expel(k, tcb);
         }
-        if let Some(cursor) = next
+        if let Some(next) = next
             && k.preemption_point()
         {
-            let t = &cursor.thread;
-            t.ipc_flags.set(t.ipc_flags.get() | ipc_flag::CURSOR);
-            k.cancel_cursor.set(Some(cursor));
+            remember_cancelling(
+                k,
+                Cancelling {
+                    next,
+                    badge,
+                    caller,
+                },
+            );
             return Progress::Preempted;
         }
     }
     Progress::Done
 }
 
-/// A thread that leaves a queue moves the cursor of [`cancel_badged_sends`] on, when it stands there.
+fn remember_cancelling<A: Arch>(k: &Kernel<A>, cancelling: Cancelling) {
+    let flags = &cancelling.next.thread.ipc_flags;
+    flags.set(flags.get() | ipc_flag::CURSOR);
+    k.cancelling.set(Some(cancelling));
+}
+
+fn forget_cancelling<A: Arch>(k: &Kernel<A>) -> Option<Cancelling> {
+    let cancelling = k.cancelling.take()?;
+    let flags = &cancelling.next.thread.ipc_flags;
+    flags.set(flags.get() & !ipc_flag::CURSOR);
+    Some(cancelling)
+}
+
+/// The thread is stopped, or gets other registers: what it calls next is not the call that was preempted.
+pub fn forget_call<A: Arch>(k: &Kernel<A>, caller: Ref<Tcb>) {
+    if k.cancelling.get().is_some_and(|c| c.caller == caller) {
+        forget_cancelling(k);
+    }
+}
+
+/// A thread that leaves a queue moves the place of [`Cancelling`] on, when it stands there.
 #[inline]
 fn drop_cursor<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
-    let t = &tcb.thread;
-    if t.ipc_flags.get() & ipc_flag::CURSOR == 0 {
+    if tcb.thread.ipc_flags.get() & ipc_flag::CURSOR == 0 {
         return;
     }
-    t.ipc_flags.set(t.ipc_flags.get() & !ipc_flag::CURSOR);
     // `wait_next` still says who stood behind it.
-    let next = t.wait_next.get();
-    if k.cancel_cursor.get() == Some(tcb) {
-        k.cancel_cursor.set(next);
-        if let Some(next) = next {
-            next.thread
-                .ipc_flags
-                .set(next.thread.ipc_flags.get() | ipc_flag::CURSOR);
-        }
+    if let Some(cancelling) = forget_cancelling(k)
+        && let Some(next) = tcb.thread.wait_next.get()
+    {
+        remember_cancelling(k, Cancelling { next, ..cancelling });
     }
 }
 

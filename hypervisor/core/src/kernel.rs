@@ -2,6 +2,7 @@
 
 use crate::arch::Arch;
 use crate::asid::AsidState;
+use crate::endpoint::Cancelling;
 use crate::irq::IrqState;
 use crate::mem::Ref;
 use crate::object::Tcb;
@@ -27,8 +28,8 @@ pub struct Kernel<A: Arch> {
     pub irqs: IrqState,
     /// Ready queues, budgets, timer.
     pub sched: Scheduler,
-    /// Where a preempted `CancelBadgedSends` goes on; that thread has [`crate::object::ipc_flag::CURSOR`].
-    pub cancel_cursor: Cell<Option<Ref<Tcb>>>,
+    /// Where a preempted `CancelBadgedSends` goes on.
+    pub cancelling: Cell<Option<Cancelling>>,
 }
 
 impl<A: Arch> Kernel<A> {
@@ -42,7 +43,7 @@ impl<A: Arch> Kernel<A> {
             asids: AsidState::new(),
             irqs: IrqState::new(),
             sched: Scheduler::new(),
-            cancel_cursor: Cell::new(None),
+            cancelling: Cell::new(None),
         }
     }
 

@@ -4,6 +4,7 @@
 //! [`Arch::sanitise_spsr`] here and nowhere else.
 
 use crate::arch::Arch;
+use crate::endpoint;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::{Registers, Tcb, ipc_flag};
@@ -64,6 +65,7 @@ pub fn set<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64, value: u64) {
             // Where it continues is no longer behind its system call.
             let t = &tcb.thread;
             t.ipc_flags.set(t.ipc_flags.get() & !ipc_flag::IN_SYSCALL);
+            endpoint::forget_call(k, tcb);
             value
         }
         SPSR => k.arch.sanitise_spsr(value, tcb.thread.vcpu.get()),

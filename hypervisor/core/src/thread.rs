@@ -87,6 +87,7 @@ fn leave_receive<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
 /// Stops a thread.
 pub fn suspend<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
     cancel_ipc(k, tcb);
+    endpoint::forget_call(k, tcb);
     scheduler::remove(k, tcb);
     sched_context::cancel_yield_to(tcb);
     tcb.thread.state.set(ThreadState::Inactive);
