@@ -34,6 +34,8 @@ impl Qemu {
     /// # Errors
     /// When QEMU cannot be started.
     pub fn start(machine: &Machine, image: &Path) -> io::Result<(Self, LineReader, LineWriter)> {
+        // Held until the machine is in the list: an interrupt in between would leave it running.
+        let mut list = running();
         let mut child = dies_with_us(PROGRAM)
             .args(machine.arguments(image))
             .stdin(Stdio::piped())
@@ -47,7 +49,8 @@ impl Qemu {
                     format!("{PROGRAM} cannot be started: {error}"),
                 )
             })?;
-        running().push(child.id());
+        list.push(child.id());
+        drop(list);
         let pipe = || io::Error::other("QEMU's standard input and output are not pipes");
         let reader = child.stdout.take().ok_or_else(pipe)?;
         let writer = child.stdin.take().ok_or_else(pipe)?;
@@ -127,13 +130,16 @@ fn dies_with_us(program: &str) -> Command {
 const SETPRIV: &str = "setpriv";
 const DEATH_SIGNAL: [&str; 3] = ["--pdeathsig", "KILL", "--"];
 
-/// Ends every machine that this process has started: for a signal handler that is about to exit.
+/// Ends every machine that this process has started, and lets none start any more: for a signal handler that is about to
+/// exit.
 pub fn stop_all() {
-    for id in running().drain(..) {
+    let mut list = running();
+    for id in list.drain(..) {
         let _ = Command::new("kill")
             .args(["-KILL", &id.to_string()])
             .status();
     }
+    std::mem::forget(list);
     let _ = io::stdout().flush();
 }
 
