@@ -223,7 +223,7 @@ impl Balancer {
         let (urgent, in_ms) = guest.take_report(now_ms, report);
         let keep = guest.keep();
         let urgent = match report.urgent {
-            Urgency::Event => Urgent::Yes,
+            Urgency::Event | Urgency::Starved => Urgent::Yes,
             Urgency::Periodic => urgent,
         };
         Ok((NextReport { in_ms, keep }, urgent))

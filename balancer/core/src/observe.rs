@@ -69,7 +69,11 @@ impl Observer {
         // while less than the buffer is left. A kill always counts.
         let inside_buffer = available_kib < buffer_kib(visible_kib, buffer_percent);
         let asked = report.urgent == Urgency::Event || events.strain > 0;
-        let short = available_kib < low_kib || events.oom_kills > 0 || (inside_buffer && asked);
+        // A guest that cannot run on says nothing new about its memory: what it said last does not count.
+        let short = available_kib < low_kib
+            || events.oom_kills > 0
+            || report.urgent == Urgency::Starved
+            || (inside_buffer && asked);
         let (demand_kib, shortage) = if short {
             let swapped = self.swapped_kib.sum(second, SWAP_WINDOW_S);
             (visible_kib.saturating_add(swapped), Shortage::Saturated)
@@ -312,6 +316,21 @@ mod tests {
             Shortage::Saturated
         );
         assert_eq!(observer.oom_kills(), 2);
+    }
+
+    #[test]
+    fn a_guest_that_cannot_run_on_is_short_whatever_it_said_last() {
+        let mut observer = Observer::default();
+        let mut report = report(1000, Counters::default());
+        report.urgent = Urgency::Event;
+        let seen = observer.observe(0, &report, 900 * MIB, 20);
+        assert_eq!(seen.shortage, Shortage::None);
+        report.urgent = Urgency::Starved;
+        let seen = observer.observe(1, &report, 900 * MIB, 20);
+        assert_eq!(
+            (seen.demand_kib, seen.shortage),
+            (1000 * MIB, Shortage::Saturated)
+        );
     }
 
     #[test]

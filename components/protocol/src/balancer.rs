@@ -75,6 +75,9 @@ pub enum Urgency {
     Periodic,
     /// The guest asked for memory back.
     Event,
+    /// The guest cannot run on: it touched memory that it may touch, and the memory server refuses to give more than the
+    /// target. What it had reported free was taken by force.
+    Starved,
 }
 
 /// Cumulative guest counters from virtio-balloon statistics (virtio 1.3, 5.5.6.3 and Linux 6.12's later tags).

@@ -51,6 +51,9 @@ pub enum Request {
     },
     /// A piece that was reported free is now unplugged or ballooned: its earmark may go.
     DropEarmark(Pieces),
+    /// Of my pieces, take this one before the others if you have to take some by force: the one that is named last goes
+    /// first.
+    TakeFirst(PieceId),
     /// Which of my pieces did the server take by force? Repeats until none is left.
     NextRevoked,
     /// My account.
@@ -65,7 +68,7 @@ pub enum Request {
         target: Pieces,
     },
     /// Takes pieces from a guest by force (`on_refusal = "revoke"`, after its deadline), never below its minimum: its
-    /// earmarks first, then what it was granted last. At most 128 a call; [`Reply::Taken`] says how many.
+    /// earmarks first, then what its VMM named by [`Request::TakeFirst`], then what it was granted last. At most 128 a call; [`Reply::Taken`] says how many.
     Revoke {
         /// From whom.
         guest: GuestId,

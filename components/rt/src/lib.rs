@@ -31,8 +31,6 @@ pub mod device;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod entry;
-#[allow(unsafe_code)]
-pub mod guarded;
 pub mod instructions;
 mod limit;
 #[allow(unsafe_code)]
@@ -41,9 +39,8 @@ pub mod log;
 pub mod root;
 mod say;
 pub mod time;
-#[allow(unsafe_code)]
-pub mod window;
 
+pub use guest_window::{guarded, window};
 pub use say::{fail, line, say, say_line};
 pub use time::{frequency_hz, now_us, ticks};
 

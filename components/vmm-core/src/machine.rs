@@ -4,7 +4,8 @@
 
 use crate::follow::{Driver, Drivers, Follower, Kick};
 use crate::gic::{Gic, Level, Lists};
-use crate::pieces::{State, Storage, Supply, Table, TouchError, View};
+use crate::pieces::View;
+use crate::pieces::{Mapped, State, Storage, Supply, Table, TouchError, Vanished};
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
 use crate::virtio::balloon::{Asked, Balloon, Happened};
@@ -84,7 +85,9 @@ impl<H: Host> GuestMemory for Outside<'_, H> {
 /// What a stage-2 fault needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Memory that came just now: run the instruction again.
+    /// Memory that the guest had not touched before: run the instruction again.
+    Mapped,
+    /// Memory that it had reported free and has again: run the instruction again.
     Present,
     /// Memory that the guest has: it came in the meantime, or was taken by force and we do not know it yet.
     Already,
@@ -162,12 +165,22 @@ impl Machine {
     pub fn place(&mut self, ipa: u64, host: &mut impl Host) -> Place {
         if let Some(index) = self.table.index_of(ipa) {
             if let State::Granted(_) = self.table.state(index) {
-                return Place::Already;
+                return match self.table.map(index, host) {
+                    Ok(Mapped::Now) => Place::Mapped,
+                    Ok(Mapped::Before) | Err(Vanished) => Place::Already,
+                };
             }
             return match self.table.touch(ipa, host) {
-                Ok(_) => Place::Present,
+                Ok(index) => match self.table.map(index, host) {
+                    Ok(_) => Place::Present,
+                    Err(Vanished) => Place::Already,
+                },
                 Err(TouchError::NotReady) => {
                     self.urgent = Urgency::Event;
+                    Place::Later
+                }
+                Err(TouchError::Refused) => {
+                    self.urgent = Urgency::Starved;
                     Place::Later
                 }
                 Err(TouchError::Revoked) => Place::Revoked,
@@ -296,7 +309,7 @@ impl Machine {
         }
         let answered = happened.statistics && self.asked_ms.take().is_some();
         let first = happened.statistics && self.last_report_ms == 0;
-        if answered || first || self.urgent == Urgency::Event {
+        if answered || first || self.urgent != Urgency::Periodic {
             self.send_report(host, now_ms);
         }
     }
@@ -352,7 +365,14 @@ impl Machine {
 
     /// The memory server signalled: a new target, memory that is ready, or pieces taken by force.
     pub fn memory_changed(&mut self, host: &mut impl Host, now_ms: u64) {
+        let mut reminded = false;
         if let Some(account) = host.account() {
+            reminded = self.target == account.target.0;
+            let surplus = account.assigned.minus(account.target);
+            if reminded && surplus > Pieces(0) {
+                // It is late, and may be taken from by force.
+                self.table.offer_surplus(surplus, host);
+            }
             self.target = account.target.0;
             self.minimum = account.minimum.0;
             if account.revoked.0 != 0 {
@@ -383,7 +403,21 @@ impl Machine {
             });
         }
         self.pursue(host, now_ms);
+        if reminded {
+            self.remind();
+        }
         self.output(host);
+    }
+
+    /// The same target again: drivers that still owe something are told once more. (They are also when the signal was
+    /// for something else, which costs them a look.)
+    fn remind(&mut self) {
+        if self.table.ballooned_pages() < self.balloon.wanted_pages() {
+            self.balloon.remind();
+        }
+        if self.table.plugged() > self.hotplug.requested() {
+            self.hotplug.kick();
+        }
     }
 
     /// Asks the drivers for what the target wants.

@@ -32,8 +32,14 @@ impl Lists for World {
 }
 
 impl Supply for World {
-    fn take(&mut self, index: u32, ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal> {
-        self.supply.take(index, ipa, purpose)
+    fn take(&mut self, index: u32, purpose: Purpose) -> Result<PieceId, Refusal> {
+        self.supply.take(index, purpose)
+    }
+    fn map(&mut self, index: u32, ipa: u64) -> Result<(), Vanished> {
+        self.supply.map(index, ipa)
+    }
+    fn offer_first(&mut self, piece: PieceId) {
+        self.supply.offer_first(piece);
     }
     fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
         self.supply.give_back(index, piece, why)
@@ -266,10 +272,9 @@ fn what_was_taken_by_force_is_seen_at_the_next_touch() {
     let crate::pieces::State::Granted(piece) = machine.table.state(2) else {
         panic!()
     };
-    assert_eq!(
-        machine.place(map::RAM + (2 << 21), &mut world),
-        Place::Already
-    );
+    for place in [Place::Mapped, Place::Already] {
+        assert_eq!(machine.place(map::RAM + (2 << 21), &mut world), place);
+    }
     world.revoked.push(piece);
     machine.memory_changed(&mut world, 5);
     assert_eq!(
@@ -279,8 +284,58 @@ fn what_was_taken_by_force_is_seen_at_the_next_touch() {
 }
 
 #[test]
+fn a_reminder_reaches_a_driver_that_owes_something() {
+    let (mut machine, mut world) = machine(4, 0);
+    world.supply.target = 2;
+    go_live(&mut machine, &mut world, BALLOON);
+    let pending = |machine: &mut Machine| machine.read(BALLOON + 0x60, Width::Word);
+    machine.memory_changed(&mut world, 5);
+    assert_eq!(pending(&mut machine), 2, "a new target");
+    word(&mut machine, &mut world, BALLOON + 0x64, 2);
+    machine.memory_changed(&mut world, 1005);
+    assert_eq!(pending(&mut machine), 2, "a reminder");
+    word(&mut machine, &mut world, BALLOON + 0x64, 2);
+    for page in 0..1024 {
+        machine
+            .table
+            .inflate(map::RAM / 4096 + page, &mut world)
+            .unwrap();
+    }
+    machine.memory_changed(&mut world, 2005);
+    assert_eq!(pending(&mut machine), 0, "nothing is owed");
+}
+
+#[test]
+fn a_guest_whose_reported_memory_was_taken_by_force_says_that_it_cannot_run_on() {
+    let (mut machine, mut world) = machine(4, 0);
+    machine
+        .table
+        .report_free(map::RAM + (2 << 21), 2 << 21, &mut world);
+    // The server took both earmarks, and what else there is is promised to others.
+    world.supply.earmarked = 0;
+    world.supply.target = 2;
+    let touched = map::RAM + (3 << 21);
+    assert_eq!(machine.place(touched, &mut world), Place::Later);
+    machine.report_wanted(&mut world, 10);
+    assert_eq!(
+        world.reports.last().map(|report| report.urgent),
+        Some(Urgency::Starved)
+    );
+    // It still waits at the next look, and says so again.
+    assert_eq!(machine.place(touched, &mut world), Place::Later);
+    machine.report_wanted(&mut world, 30);
+    assert_eq!(
+        world.reports.last().map(|report| report.urgent),
+        Some(Urgency::Starved)
+    );
+    world.supply.target = 3;
+    assert_eq!(machine.place(touched, &mut world), Place::Present);
+}
+
+#[test]
 fn places() {
     let (mut machine, mut world) = machine(4, 4);
+    assert_eq!(machine.place(map::RAM, &mut world), Place::Mapped);
     assert_eq!(machine.place(map::RAM, &mut world), Place::Already);
     assert_eq!(machine.place(map::RAM - 1, &mut world), Place::Nothing);
     assert_eq!(machine.place(map::HOTPLUG_MIN, &mut world), Place::Nothing);

@@ -1,10 +1,14 @@
-//! The guest's memory piece by piece, and the view of it that devices get.
+//! The guest's memory piece by piece.
 //!
 //! Invariants:
 //! 1. Piece `i` below the startup size lies at RAM + i * 2 MiB, the others follow in the hot-plug region.
 //! 2. [`State::Granted`] exactly while the memory server's last word on the piece was a grant.
-//! 3. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
+//! 3. A piece is mapped for the guest at its first touch, so one that is neither mapped nor open in the window still holds
+//!    zeros: it can be taken by force and come back without a difference.
+//! 4. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
 //!    be given back.
+
+mod surplus;
 
 use protocol::layout::ipa as map;
 use protocol::memory::{Purpose, Refusal, ReturnReason};
@@ -32,15 +36,24 @@ pub enum State {
     Ballooned,
     /// Taken by force.
     Revoked,
+    /// Taken by force before anybody had touched it: it comes back at the first touch.
+    Unused,
 }
 
 /// The memory server and the VMM's address space, as this crate needs them.
 pub trait Supply {
-    /// Obtains a piece and maps it for the guest as its piece `index` at `ipa`.
+    /// Obtains a piece as the guest's piece `index`.
     ///
     /// # Errors
     /// The server's refusal; nothing has changed.
-    fn take(&mut self, index: u32, ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal>;
+    fn take(&mut self, index: u32, purpose: Purpose) -> Result<PieceId, Refusal>;
+    /// Maps piece `index` for the guest at `ipa`.
+    ///
+    /// # Errors
+    /// [`Vanished`] when that fails: the piece was taken by force.
+    fn map(&mut self, index: u32, ipa: u64) -> Result<(), Vanished>;
+    /// Tells the server that of this guest's pieces it may best take this one, if it has to.
+    fn offer_first(&mut self, piece: PieceId);
     /// Gives the guest's piece `index` back. Afterwards no mapping of it is left.
     ///
     /// # Errors
@@ -76,11 +89,26 @@ enum Window {
     Open,
 }
 
+/// Whether the guest's address space has a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mapping {
+    Missing,
+    Present,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     state: State,
+    mapping: Mapping,
     window: Window,
     ballooned_pages: u16,
+}
+
+impl Entry {
+    /// Neither the guest nor a device has had access: it holds zeros.
+    fn is_untouched(&self) -> bool {
+        (self.mapping, self.window) == (Mapping::Missing, Window::Closed)
+    }
 }
 
 /// Why a piece could not be brought back.
@@ -92,6 +120,17 @@ pub enum TouchError {
     Revoked,
     /// Not at this moment; the memory server will signal.
     NotReady,
+    /// Its earmark was taken by force, and it has reached its target: the memory server signals when that changes.
+    Refused,
+}
+
+/// What [`Table::map`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// The piece was not mapped and is now.
+    Now,
+    /// It was mapped.
+    Before,
 }
 
 /// The room that a table needs, all zero at first so that it costs no byte of a program's file.
@@ -108,6 +147,7 @@ impl Storage {
         Self {
             entries: [Entry {
                 state: State::Absent,
+                mapping: Mapping::Missing,
                 window: Window::Closed,
                 ballooned_pages: 0,
             }; MAX_PIECES],
@@ -259,6 +299,7 @@ impl Table {
         let old = self.state(index);
         if let Some(entry) = self.storage.entries.get_mut(index as usize) {
             entry.state = state;
+            entry.mapping = Mapping::Missing;
             entry.window = Window::Closed;
         }
         let step = |count: &mut u32, was: State, kind: State| {
@@ -295,9 +336,9 @@ impl Table {
         let purpose = match self.state(index) {
             State::Granted(_) => return Ok(()),
             State::Reported => Purpose::Touched,
-            State::Absent | State::Ballooned | State::Revoked => Purpose::Grow,
+            State::Absent | State::Ballooned | State::Revoked | State::Unused => Purpose::Grow,
         };
-        let piece = supply.take(index, self.ipa_of(index), purpose)?;
+        let piece = supply.take(index, purpose)?;
         self.set_state(index, State::Granted(piece));
         Ok(())
     }
@@ -310,12 +351,29 @@ impl Table {
         let index = self.index_of(ipa).ok_or(TouchError::Foreign)?;
         match self.state(index) {
             State::Granted(_) => Ok(index),
-            State::Reported => match self.take(index, supply) {
+            State::Reported | State::Unused => match self.take(index, supply) {
                 Ok(()) => Ok(index),
+                Err(Refusal::AtTarget { .. } | Refusal::AtMaximum(_)) => Err(TouchError::Refused),
                 Err(_) => Err(TouchError::NotReady),
             },
             State::Absent | State::Ballooned => Err(TouchError::Foreign),
             State::Revoked => Err(TouchError::Revoked),
+        }
+    }
+
+    /// The guest touched a piece that it has: maps it if it is not. Whether that was so.
+    ///
+    /// # Errors
+    /// [`Vanished`] when the piece was taken by force.
+    pub fn map(&mut self, index: u32, supply: &mut impl Supply) -> Result<Mapped, Vanished> {
+        let ipa = self.ipa_of(index);
+        match self.storage.entries.get_mut(index as usize) {
+            Some(entry) if entry.mapping == Mapping::Missing => {
+                supply.map(index, ipa)?;
+                entry.mapping = Mapping::Present;
+                Ok(Mapped::Now)
+            }
+            _ => Ok(Mapped::Before),
         }
     }
 
@@ -406,6 +464,7 @@ impl Table {
                     supply.drop_earmark(Pieces(1));
                     self.set_state(index, State::Ballooned);
                 }
+                State::Unused => self.set_state(index, State::Ballooned),
                 State::Absent | State::Ballooned | State::Revoked => {}
             }
         }
@@ -492,7 +551,7 @@ impl Table {
             State::Absent => return Ok(()),
             State::Granted(piece) => supply.give_back(index, piece, ReturnReason::Unplugged)?,
             State::Reported => supply.drop_earmark(Pieces(1)),
-            State::Ballooned | State::Revoked => {}
+            State::Ballooned | State::Revoked | State::Unused => {}
         }
         self.forget_pages(index);
         self.set_state(index, State::Absent);
@@ -503,17 +562,15 @@ impl Table {
     pub fn revoked(&mut self, piece: PieceId) -> Option<u32> {
         let index = (0..self.startup + self.hotplug)
             .find(|index| self.state(*index) == State::Granted(piece))?;
-        let whole = self
-            .entry(index)
-            .is_some_and(|entry| u32::from(entry.ballooned_pages) == PAGES_PER_PIECE);
-        self.set_state(
-            index,
-            if whole {
-                State::Ballooned
-            } else {
-                State::Revoked
-            },
-        );
+        let entry = self.entry(index)?;
+        let state = if u32::from(entry.ballooned_pages) == PAGES_PER_PIECE {
+            State::Ballooned
+        } else if entry.is_untouched() {
+            State::Unused
+        } else {
+            State::Revoked
+        };
+        self.set_state(index, state);
         Some(index)
     }
 

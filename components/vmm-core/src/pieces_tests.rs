@@ -14,6 +14,7 @@ pub struct FakeSupply {
     pub windows: Vec<u32>,
     pub returned: Vec<(u32, ReturnReason)>,
     pub vanish: Option<u32>,
+    pub offered: Vec<PieceId>,
 }
 
 impl FakeSupply {
@@ -28,6 +29,7 @@ impl FakeSupply {
             windows: Vec::new(),
             returned: Vec::new(),
             vanish: None,
+            offered: Vec::new(),
         }
     }
 
@@ -43,7 +45,7 @@ impl FakeSupply {
 }
 
 impl Supply for FakeSupply {
-    fn take(&mut self, index: u32, _ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal> {
+    fn take(&mut self, index: u32, purpose: Purpose) -> Result<PieceId, Refusal> {
         assert!(!self.granted.contains_key(&index));
         if self.clean == 0 {
             return Err(Refusal::NotReady {
@@ -59,12 +61,31 @@ impl Supply for FakeSupply {
                 });
             }
             Purpose::Grow => {}
-            Purpose::Touched => self.earmarked -= 1,
+            // Without an earmark it is growth like any other.
+            Purpose::Touched if self.earmarked == 0 && assigned >= self.target => {
+                return Err(Refusal::AtTarget {
+                    assigned: Pieces(assigned),
+                    target: Pieces(self.target),
+                });
+            }
+            Purpose::Touched => self.earmarked = self.earmarked.saturating_sub(1),
         }
         self.clean -= 1;
         self.next += 1;
         self.granted.insert(index, PieceId(self.next));
         Ok(PieceId(self.next))
+    }
+
+    fn map(&mut self, index: u32, _: u64) -> Result<(), Vanished> {
+        if self.vanish == Some(index) {
+            return Err(Vanished);
+        }
+        assert!(self.granted.contains_key(&index));
+        Ok(())
+    }
+
+    fn offer_first(&mut self, piece: PieceId) {
+        self.offered.push(piece);
     }
 
     fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
@@ -271,6 +292,7 @@ fn what_was_taken_by_force_is_known_and_named() {
     let State::Granted(piece) = table.state(1) else {
         panic!()
     };
+    assert_eq!(table.map(1, &mut supply), Ok(Mapped::Now));
     assert_eq!(table.revoked(piece), Some(1));
     assert_eq!(table.revoked(piece), None);
     assert_eq!(
@@ -286,6 +308,42 @@ fn what_was_taken_by_force_is_known_and_named() {
         view.read_u16(map::RAM),
         Err(AccessError::OutOfRange { .. })
     ));
+}
+
+#[test]
+fn stranded_and_untouched_pieces_are_offered_first_and_the_untouched_come_back() {
+    let (mut table, mut supply) = started(5, 0);
+    let name = |table: &Table, index| match table.state(index) {
+        State::Granted(piece) => piece,
+        other => panic!("{index} is {other:?}"),
+    };
+    assert_eq!(table.map(0, &mut supply), Ok(Mapped::Now));
+    assert_eq!(table.map(0, &mut supply), Ok(Mapped::Before));
+    // Open for a device is touched as well.
+    table
+        .open_range(map::RAM + PIECE_BYTES, 1, &mut supply)
+        .unwrap();
+    for (index, pages) in [(2, 300), (3, 5)] {
+        assert_eq!(table.map(index, &mut supply), Ok(Mapped::Now));
+        for page in 0..pages {
+            table
+                .inflate(RAM_PAGE + u64::from(index) * 512 + page, &mut supply)
+                .unwrap();
+        }
+    }
+    let (stranded, little, untouched) = (name(&table, 2), name(&table, 3), name(&table, 4));
+    table.offer_surplus(Pieces(3), &mut supply);
+    // What is named last is taken first.
+    assert_eq!(supply.offered, [untouched, little, stranded]);
+    let used = name(&table, 0);
+    for piece in [stranded, untouched, used] {
+        supply.granted.retain(|_, granted| *granted != piece);
+        table.revoked(piece);
+    }
+    assert_eq!(table.state(2), State::Revoked);
+    assert_eq!(table.state(0), State::Revoked);
+    assert_eq!(table.touch(map::RAM + 4 * PIECE_BYTES, &mut supply), Ok(4));
+    assert_eq!(table.touch(map::RAM, &mut supply), Err(TouchError::Revoked));
 }
 
 #[test]

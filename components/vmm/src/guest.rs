@@ -317,6 +317,7 @@ impl Guest {
                 self.machine.touched(&mut self.outside, now_ms);
                 Ok(State::Answered(Answer::Empty))
             }
+            Place::Mapped => Ok(State::Answered(Answer::Empty)),
             Place::Already => {
                 if self.is_stuck(pc) {
                     return Ok(self.end(

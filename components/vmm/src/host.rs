@@ -23,7 +23,12 @@ pub struct Outside {
     vcpu: Vcpu,
     /// Whether the guest has written on its console.
     pub console_opened: bool,
+    /// Copies that ended early because the memory was taken by force.
+    cut_copies: u32,
 }
+
+/// So many cut copies are said; a guest can cause more, and nobody learns anything from them.
+const MOST_SAID: u32 = 4;
 
 /// Slot of the capability by which the guest has its piece `index`; the next one is the window's.
 const fn frame_slot(index: u32) -> u64 {
@@ -46,7 +51,17 @@ impl Outside {
             own_space: VSpace::new(slots::VSPACE),
             vcpu: Vcpu::new(slots::vmm::VCPU),
             console_opened: false,
+            cut_copies: 0,
         }
+    }
+
+    /// A copy from or to the guest's memory found none.
+    fn cut(&mut self, ipa: u64) -> Vanished {
+        self.cut_copies = self.cut_copies.saturating_add(1);
+        if self.cut_copies <= MOST_SAID {
+            rt::say(format_args!("memory at {ipa:#x} was taken under a copy"));
+        }
+        Vanished
     }
 
     fn ask(&self, request: memory::Request) -> Option<memory::Reply> {
@@ -74,34 +89,37 @@ impl Lists for Outside {
 }
 
 impl Supply for Outside {
-    fn take(&mut self, index: u32, ipa: u64, purpose: Purpose) -> Result<PieceId, Refusal> {
+    fn take(&mut self, index: u32, purpose: Purpose) -> Result<PieceId, Refusal> {
         let slot = frame_slot(index);
         cap::set_receive_slot(own_slot(slot));
         let answer = cap::call_value_receiving(self.memory, &memory::Request::Take(purpose), None);
         cap::clear_receive_slot();
-        let piece = match answer {
-            Ok((memory::Reply::Granted { piece }, Arrived::Capability)) => piece,
+        match answer {
+            Ok((memory::Reply::Granted { piece }, Arrived::Capability)) => Ok(piece),
             Ok((memory::Reply::Granted { piece }, Arrived::Nothing)) => {
                 // The slot was in use: nothing is gained by keeping the piece.
                 let why = ReturnReason::Unplugged;
                 self.ask(memory::Request::Return { piece, why });
-                return Err(Refusal::Kernel(Error::DeleteFirst.code()));
+                Err(Refusal::Kernel(Error::DeleteFirst.code()))
             }
-            Ok((memory::Reply::Refused(refusal), _)) => return Err(refusal),
-            Ok(_) | Err(_) => return Err(Refusal::Malformed),
-        };
-        let mapped = Frame::new(slot).map(
-            self.guest_space,
-            ipa,
-            CapRights::READ_WRITE,
-            vm_attributes::DEFAULT,
-        );
-        if let Err(error) = mapped {
-            let why = ReturnReason::Unplugged;
-            self.ask(memory::Request::Return { piece, why });
-            return Err(Refusal::Kernel(error.code()));
+            Ok((memory::Reply::Refused(refusal), _)) => Err(refusal),
+            Ok(_) | Err(_) => Err(Refusal::Malformed),
         }
-        Ok(piece)
+    }
+
+    fn map(&mut self, index: u32, ipa: u64) -> Result<(), Vanished> {
+        Frame::new(frame_slot(index))
+            .map(
+                self.guest_space,
+                ipa,
+                CapRights::READ_WRITE,
+                vm_attributes::DEFAULT,
+            )
+            .map_err(|_| Vanished)
+    }
+
+    fn offer_first(&mut self, piece: PieceId) {
+        self.ask(memory::Request::TakeFirst(piece));
     }
 
     fn give_back(&mut self, _: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
@@ -133,11 +151,11 @@ impl Supply for Outside {
     }
 
     fn copy_out(&mut self, ipa: u64, into: &mut [u8]) -> Result<(), Vanished> {
-        GUEST.copy_out(ipa, into).map_err(|_| Vanished)
+        GUEST.copy_out(ipa, into).map_err(|_| self.cut(ipa))
     }
 
     fn copy_in(&mut self, ipa: u64, from: &[u8]) -> Result<(), Vanished> {
-        GUEST.copy_in(ipa, from).map_err(|_| Vanished)
+        GUEST.copy_in(ipa, from).map_err(|_| self.cut(ipa))
     }
 }
 

@@ -72,6 +72,7 @@ fn request() -> impl Strategy<Value = Request> {
         3 => Just(Request::Take(Purpose::Touched)),
         3 => (piece.clone(), why()).prop_map(|(piece, why)| Request::Return { piece, why }),
         1 => amount().prop_map(Request::DropEarmark),
+        2 => piece.clone().prop_map(Request::TakeFirst),
         2 => Just(Request::NextRevoked),
         1 => Just(Request::Mine),
         5 => (guest(), amount()).prop_map(|(guest, target)| Request::SetTarget { guest, target }),
@@ -99,6 +100,7 @@ fn ask() -> impl Strategy<Value = Step> {
                 Request::Take(_)
                 | Request::Return { .. }
                 | Request::DropEarmark(_)
+                | Request::TakeFirst(_)
                 | Request::NextRevoked
                 | Request::Mine,
             ) => Client::Vmm(guest),

@@ -204,6 +204,27 @@ fn force_takes_earmarks_then_the_newest_and_stops_at_the_minimum() {
 }
 
 #[test]
+fn force_takes_what_the_vmm_named_before_the_newest() {
+    let (mut world, held) = with_guest(8, bounds(2, 6, 8), 6);
+    for piece in [held[3], held[1]] {
+        let named = world.ask(Client::Vmm(A), Request::TakeFirst(piece));
+        assert_eq!(named, Reply::Done);
+    }
+    let foreign = world.ask(Client::Vmm(A), Request::TakeFirst(PieceId(7)));
+    assert_eq!(foreign, Reply::Refused(Refusal::NotYours(PieceId(7))));
+    assert_eq!(target(&mut world, A, 3), Reply::Done);
+    let force = Request::Revoke {
+        guest: A,
+        pieces: Pieces(3),
+    };
+    assert_eq!(world.ask(Client::Balancer, force), Reply::Taken(Pieces(3)));
+    world.check();
+    for piece in [held[1], held[3], held[5]] {
+        assert!(world.kernel.pieces[piece.0 as usize].copies.is_empty());
+    }
+}
+
+#[test]
 fn an_unread_loss_is_not_granted_again_to_the_same_guest() {
     let (mut world, held) = with_guest(2, bounds(1, 2, 2), 2);
     assert_eq!(target(&mut world, A, 1), Reply::Done);

@@ -28,7 +28,7 @@ impl Table {
     fn open(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> Result<(), AccessError> {
         let out_of_range = AccessError::OutOfRange { ipa, len };
         let index = self.touch(ipa, supply).map_err(|error| match error {
-            TouchError::NotReady => AccessError::NotReady,
+            TouchError::NotReady | TouchError::Refused => AccessError::NotReady,
             TouchError::Foreign | TouchError::Revoked => out_of_range,
         })?;
         let Some(entry) = self.storage.entries.get_mut(index as usize) else {

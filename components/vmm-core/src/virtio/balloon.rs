@@ -151,6 +151,11 @@ impl Balloon {
         }
     }
 
+    /// Asks for the same once more.
+    pub fn remind(&mut self) {
+        self.transport.raise_config();
+    }
+
     /// Reads configuration space (5.5.4): num_pages, actual, then hint command and poison value (not offered).
     #[must_use]
     pub fn config(&self, offset: u64, width: Width) -> u64 {

@@ -5,7 +5,8 @@
 
 use super::queue::{Interrupt, QueueError};
 use super::transport::{Event, Transport, config_bytes};
-use crate::pieces::{State, Supply, Table, View};
+use crate::pieces::View;
+use crate::pieces::{State, Supply, Table};
 use crate::syndrome::Width;
 use core::ops::Range;
 use protocol::memory::Refusal;

@@ -94,6 +94,7 @@ impl<const N: usize> Server<N> {
             (Client::Vmm(guest), Request::DropEarmark(pieces)) => {
                 self.drop_earmark(kernel, guest, pieces)
             }
+            (Client::Vmm(guest), Request::TakeFirst(piece)) => self.take_first(guest, piece),
             (Client::Vmm(guest), Request::NextRevoked) => self.next_revoked(guest),
             (Client::Vmm(guest), Request::Mine) => self.account(guest),
             (Client::Balancer, Request::SetTarget { guest, target }) => {

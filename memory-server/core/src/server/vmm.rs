@@ -117,6 +117,17 @@ impl<const N: usize> Server<N> {
         Ok(Reply::Done)
     }
 
+    /// The order of a guest's list is the order of revocation, the newest first.
+    pub(super) fn take_first(&mut self, guest: GuestId, piece: PieceId) -> Result<Reply, Refusal> {
+        self.admitted(guest)?;
+        let here = State::At(Place::Guest(guest));
+        if self.ledger.state(piece) != here {
+            return Err(Refusal::NotYours(piece));
+        }
+        self.ledger.set(piece, here);
+        Ok(Reply::Done)
+    }
+
     pub(super) fn next_revoked(&mut self, guest: GuestId) -> Result<Reply, Refusal> {
         let account = *self.admitted(guest)?;
         if account.revoked == Pieces(0) {
