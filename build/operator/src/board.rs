@@ -22,6 +22,9 @@ const ATTEMPTS: u32 = 4;
 /// Bytes kept of each console, for somebody who attaches later.
 const BACKLOG_BYTES: usize = 16 * 1024;
 
+/// Answers kept for whoever asked; older ones are late and wanted by nobody.
+const MOST_ANSWERS: usize = 16;
+
 /// Why the board did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoardError {
@@ -96,7 +99,8 @@ pub struct Board {
     decoder: Decoder,
     last_byte: Instant,
     sequence: u32,
-    answer: Option<(u32, Answer)>,
+    /// The last answers that nobody has taken.
+    answers: VecDeque<(u32, Answer)>,
     captures: BTreeMap<PortId, Capture>,
     events: VecDeque<Event>,
     notices: VecDeque<String>,
@@ -137,7 +141,7 @@ impl Board {
             decoder: Decoder::new(),
             last_byte: Instant::now(),
             sequence: first_sequence(),
-            answer: None,
+            answers: VecDeque::new(),
             captures: BTreeMap::new(),
             events: VecDeque::new(),
             notices: VecDeque::new(),
@@ -213,6 +217,78 @@ impl Board {
         attempts: u32,
         timeout: Duration,
     ) -> Result<Answer, BoardError> {
+        let name = format!("{body:?}");
+        let mut frame = Vec::new();
+        let sequence = self.put_request(body, &mut frame)?;
+        let start = Instant::now();
+        for _ in 0..attempts {
+            self.output
+                .write_all(&frame)
+                .and_then(|()| self.output.flush())
+                .map_err(|_| BoardError::Closed)?;
+            let deadline = Instant::now() + timeout;
+            while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+                self.pump(left.min(Duration::from_millis(50)));
+                if let Some(answer) = self.take_answer(sequence) {
+                    return answer;
+                }
+                if self.closed {
+                    return Err(BoardError::Closed);
+                }
+            }
+        }
+        let mut request = name;
+        request.truncate(60);
+        Err(BoardError::Silent {
+            request,
+            waited_ms: start.elapsed().as_millis(),
+        })
+    }
+
+    /// How long the board itself takes for a request, in ticks of its counter, and how many make a second: its clock is
+    /// asked just before and just behind, in one piece with the request, so that the host's pace does not count. `None`
+    /// when something of it got lost.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub fn timed(&mut self, body: HostBody) -> Result<Option<(u64, u64)>, BoardError> {
+        let mut frames = Vec::new();
+        let before = self.put_request(HostBody::Hello, &mut frames)?;
+        let asked = self.put_request(body, &mut frames)?;
+        let after = self.put_request(HostBody::Hello, &mut frames)?;
+        self.output
+            .write_all(&frames)
+            .and_then(|()| self.output.flush())
+            .map_err(|_| BoardError::Closed)?;
+        let deadline = Instant::now() + self.answer_timeout;
+        let (mut began, mut done) = (None, None);
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            self.pump(left.min(Duration::from_millis(50)));
+            began = began.or_else(|| self.take_answer(before));
+            done = done.or_else(|| self.take_answer(asked));
+            if let Some(ended) = self.take_answer(after) {
+                done.transpose()?;
+                return match (began.transpose()?, ended?) {
+                    (
+                        Some(Answer::Hello { ticks: from, .. }),
+                        Answer::Hello {
+                            ticks: to,
+                            frequency_hz,
+                            ..
+                        },
+                    ) => Ok(Some((to.saturating_sub(from), frequency_hz))),
+                    _ => Ok(None),
+                };
+            }
+            if self.closed {
+                return Err(BoardError::Closed);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Appends a request's frame; its number.
+    fn put_request(&mut self, body: HostBody, to: &mut Vec<u8>) -> Result<u32, BoardError> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         let name = format!("{body:?}");
@@ -223,32 +299,20 @@ impl Board {
         let mut frame = [0; MAX_FRAME_BYTES];
         let len = encode(Channel::Management, payload, &mut frame)
             .map_err(|error| BoardError::Unexpected(format!("no frame for {name}: {error:?}")))?;
-        let start = Instant::now();
-        for _ in 0..attempts {
-            self.output
-                .write_all(&frame[..len])
-                .and_then(|()| self.output.flush())
-                .map_err(|_| BoardError::Closed)?;
-            let deadline = Instant::now() + timeout;
-            while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-                self.pump(left.min(Duration::from_millis(50)));
-                match self.answer.take() {
-                    Some((answered, answer)) if answered == sequence => {
-                        return match answer {
-                            Answer::Refused(why) => Err(BoardError::Refused(why.to_string())),
-                            answer => Ok(answer),
-                        };
-                    }
-                    _ if self.closed => return Err(BoardError::Closed),
-                    _ => {}
-                }
-            }
-        }
-        let mut request = name;
-        request.truncate(60);
-        Err(BoardError::Silent {
-            request,
-            waited_ms: start.elapsed().as_millis(),
+        to.extend_from_slice(&frame[..len]);
+        Ok(sequence)
+    }
+
+    /// The answer to a request, if it is here; a refusal is an error.
+    fn take_answer(&mut self, sequence: u32) -> Option<Result<Answer, BoardError>> {
+        let at = self
+            .answers
+            .iter()
+            .position(|(answered, _)| *answered == sequence)?;
+        let (_, answer) = self.answers.remove(at)?;
+        Some(match answer {
+            Answer::Refused(why) => Err(BoardError::Refused(why.to_string())),
+            answer => Ok(answer),
         })
     }
 
@@ -331,7 +395,10 @@ impl Board {
         match channel {
             Channel::Management => match postcard::from_bytes(payload) {
                 Ok(BoardMessage::Answer { sequence, body }) => {
-                    self.answer = Some((sequence, body));
+                    self.answers.push_back((sequence, body));
+                    if self.answers.len() > MOST_ANSWERS {
+                        self.answers.pop_front();
+                    }
                 }
                 Ok(BoardMessage::Event(event)) => self.take_event(event),
                 Err(_) => self.notice("line", "a management message of another version"),

@@ -110,7 +110,8 @@ enum Command {
     Sel4(sel4::Options),
     /// Run the tests: on this machine and in QEMU.
     Test {
-        /// A suite (host, kernel, template, ...) or a part of its name; otherwise a part of the names of host tests.
+        /// A suite (host, kernel, template, system, ...) or a part of its name; otherwise a part of the names of host tests
+        /// and of the cases of whole systems.
         filter: Option<String>,
         /// Only those on this machine, or only those in QEMU.
         #[arg(long, value_enum)]

@@ -66,7 +66,7 @@ struct QemuSuite {
     limit: Duration,
 }
 
-const QEMU_SUITES: [QemuSuite; 4] = [
+const QEMU_SUITES: [QemuSuite; 5] = [
     QemuSuite {
         name: "kernel-gicv3",
         package: "kernel-tests",
@@ -95,6 +95,15 @@ const QEMU_SUITES: [QemuSuite; 4] = [
         limit: Duration::from_secs(120),
     },
     QemuSuite {
+        name: "components",
+        package: "component-tests",
+        flavour: Flavour::Release,
+        gic: Gic::V2,
+        highmem: Highmem::On,
+        memory_mib: 512,
+        limit: Duration::from_secs(120),
+    },
+    QemuSuite {
         name: "template",
         package: "component-template",
         flavour: Flavour::Release,
@@ -111,7 +120,7 @@ pub struct Tests<'a> {
     pub paths: &'a Paths,
     /// Cargo.
     pub cargo: &'a Cargo,
-    /// A suite's name or a part of it; otherwise a part of the names of host tests.
+    /// A suite's name or a part of it; otherwise a part of the names of host tests and of whole-system cases.
     pub filter: Option<&'a str>,
     /// Where; `None` is everywhere.
     pub place: Option<Where>,
@@ -137,9 +146,10 @@ impl Tests<'_> {
             Some(_) => name == "host",
             None => true,
         };
-        if self.filter.is_some() && !names_a_suite && self.place == Some(Where::Qemu) {
+        let cases = self.cases(names_a_suite);
+        if !names_a_suite && cases.is_empty() && self.place == Some(Where::Qemu) {
             bail!(
-                "no suite in QEMU is called `{}`; there are {}",
+                "no suite in QEMU is called `{}`, and no case of a whole system; there are {}",
                 self.filter.unwrap_or_default(),
                 names[1..].join(", ")
             );
@@ -152,8 +162,8 @@ impl Tests<'_> {
             for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
                 sum.add(self.in_qemu(suite)?);
             }
-            if wanted(SYSTEM_SUITE) {
-                sum.add(self.whole_systems()?);
+            if wanted(SYSTEM_SUITE) || (!names_a_suite && !cases.is_empty()) {
+                sum.add(self.whole_systems(&cases)?);
             }
             if wanted(SEEDS_SUITE) {
                 sum.add(self.scenario(SEEDS_SUITE, Run::seeds())?);
@@ -279,8 +289,17 @@ impl Tests<'_> {
 }
 
 impl Tests<'_> {
+    /// The whole-system cases that the filter selects, if it is no suite's name.
+    fn cases(&self, names_a_suite: bool) -> Vec<system_tests::Case> {
+        let mut cases = system_tests::cases::all();
+        if let Some(filter) = self.filter.filter(|_| !names_a_suite) {
+            cases.retain(|case| case.name.contains(filter));
+        }
+        cases
+    }
+
     /// Whole systems of unikernels, each case on a machine of its own.
-    fn whole_systems(&self) -> Result<Counts> {
+    fn whole_systems(&self, cases: &[system_tests::Case]) -> Result<Counts> {
         let system = self.paths.systems().join("tests/unikernels.toml");
         let description = image::describe(&system, None, Scale::Full)?;
         let built = image::build(
@@ -304,7 +323,7 @@ impl Tests<'_> {
                 programs: built.programs.clone(),
             };
             let mut counts = Counts::default();
-            for case in &system_tests::cases::ALL {
+            for case in cases {
                 let what = format!("{SYSTEM_SUITE} on {name}: {}", case.name);
                 let (log, result) = progress::judged(
                     &what,

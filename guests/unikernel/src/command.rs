@@ -35,16 +35,102 @@ pub enum Command {
     Refuse,
     /// Heed the balloon again.
     Accept,
+    /// How often the host has changed what it wants of the balloon, or reminded.
+    Asked,
     /// Misbehave: a ring full of nonsense.
     GarbageRing,
     /// Misbehave: offer pages to the balloon that are not ours.
     ForeignBalloon,
     /// Misbehave: touch a ballooned piece.
     TouchBallooned,
+    /// Misbehave: tell the host that all memory is free, whatever is in use.
+    Lie,
+    /// Misbehave: one thing that a driver must not do to a device; the device is set up anew afterwards.
+    Break(Break),
+    /// Misbehave: use an address where nothing is.
+    Nowhere(Nowhere),
+    /// Misbehave: put half of a piece into the balloon, and use the piece never again.
+    Strand,
+    /// Misbehave: answer every exception by trying the same again.
+    Stubborn,
+    /// Misbehave: keep the host reading page lists in the highest piece, for this many rounds.
+    Flood(u64),
     /// Misbehave: never do anything again.
     Spin,
     /// Misbehave: exceptions without end.
     Crash,
+}
+
+/// What a driver must not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// A chain of descriptors without an end.
+    Loop,
+    /// A buffer that begins in memory and ends far outside.
+    Long,
+    /// An indirect descriptor, which was not negotiated, to a table of nonsense.
+    Indirect,
+    /// A buffer that the device reads behind one that it writes.
+    Order,
+    /// More buffers available than the ring has.
+    Index,
+    /// Rings where no memory is.
+    Outside,
+    /// A page list without an end.
+    List,
+    /// The same pages into the balloon twice, and others out that never were in it.
+    Balloon,
+    /// Every register and all of configuration space overwritten, in every width.
+    Registers,
+    /// Unplug what was never plugged, plug what was not asked for, and requests that are none.
+    Unplug,
+    /// Reset a device while it still has requests.
+    Reset,
+    /// Power calls that are not for a guest with one CPU.
+    Power,
+}
+
+impl Break {
+    const ALL: [(&str, Self); 12] = [
+        ("loop", Self::Loop),
+        ("long", Self::Long),
+        ("indirect", Self::Indirect),
+        ("order", Self::Order),
+        ("index", Self::Index),
+        ("outside", Self::Outside),
+        ("list", Self::List),
+        ("balloon", Self::Balloon),
+        ("registers", Self::Registers),
+        ("unplug", Self::Unplug),
+        ("reset", Self::Reset),
+        ("power", Self::Power),
+    ];
+}
+
+/// Where nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// Read between the devices.
+    Gap,
+    /// Write behind the end of memory.
+    Beyond,
+    /// Read a device with an instruction that names two registers.
+    Pair,
+}
+
+impl Nowhere {
+    const ALL: [(&str, Self); 3] = [
+        ("gap", Self::Gap),
+        ("beyond", Self::Beyond),
+        ("pair", Self::Pair),
+    ];
+}
+
+fn named<T: Copy>(all: &[(&str, T)], word: Option<&str>) -> Result<T, CommandError> {
+    all.iter()
+        .find(|(name, _)| Some(*name) == word)
+        .map(|(_, value)| *value)
+        .ok_or(CommandError::Argument)
 }
 
 /// A line that is no command.
@@ -75,10 +161,10 @@ pub fn split_tag(line: &str) -> (Option<&str>, &str) {
 /// [`CommandError`].
 pub fn parse(text: &str) -> Result<Command, CommandError> {
     let mut words = text.split_whitespace();
+    let number = |word: Option<&str>| word.and_then(|word| word.parse::<u64>().ok());
     let command = match words.next().unwrap_or("") {
         "hello" => Command::Hello,
         "touch" => {
-            let number = |word: Option<&str>| word.and_then(|word| word.parse::<u64>().ok());
             let bytes = number(words.next()).ok_or(CommandError::Argument)?;
             let ramp_ms = match words.next() {
                 None => 0,
@@ -99,6 +185,13 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
         "garbage-ring" => Command::GarbageRing,
         "foreign-balloon" => Command::ForeignBalloon,
         "touch-ballooned" => Command::TouchBallooned,
+        "asked" => Command::Asked,
+        "lie" => Command::Lie,
+        "break" => Command::Break(named(&Break::ALL, words.next())?),
+        "nowhere" => Command::Nowhere(named(&Nowhere::ALL, words.next())?),
+        "strand" => Command::Strand,
+        "stubborn" => Command::Stubborn,
+        "flood" => Command::Flood(number(words.next()).ok_or(CommandError::Argument)?),
         "spin" => Command::Spin,
         "crash" => Command::Crash,
         _ => return Err(CommandError::Unknown),
@@ -127,5 +220,10 @@ mod tests {
         assert_eq!(parse("free all"), Err(CommandError::Argument));
         assert_eq!(parse("grow"), Err(CommandError::Unknown));
         assert_eq!(parse("garbage-ring"), Ok(Command::GarbageRing));
+        assert_eq!(parse("break loop"), Ok(Command::Break(Break::Loop)));
+        assert_eq!(parse("break"), Err(CommandError::Argument));
+        assert_eq!(parse("nowhere gap"), Ok(Command::Nowhere(Nowhere::Gap)));
+        assert_eq!(parse("nowhere here"), Err(CommandError::Argument));
+        assert_eq!(parse("flood 3"), Ok(Command::Flood(3)));
     }
 }

@@ -81,6 +81,11 @@ global_asm!(
     "b {exception}",
     ".p2align 7",
     ".endr",
+    "ballast_stubborn_vectors:",
+    ".rept 16",
+    "eret",
+    ".p2align 7",
+    ".endr",
     ".popsection",
     piece = const STACK_TOP - RAM,
     stack = const STACK_TOP,
@@ -252,6 +257,58 @@ pub fn end(function: u64) -> ! {
             asm!("hvc #0", inout("x0") function => _, out("x1") _, out("x2") _, out("x3") _, options(nostack));
         }
         wait_until(u64::MAX);
+    }
+}
+
+/// A PSCI call that returns.
+pub fn call(function: u64, argument: u64) -> i64 {
+    let value: u64;
+    // SAFETY: PSCI by HVC; x0 to x3 are the call's, everything else is kept (SMCCC 1.1).
+    unsafe {
+        asm!("hvc #0", inout("x0") function => value, inout("x1") argument => _, out("x2") _, out("x3") _, options(nostack));
+    }
+    i64::from(value as i32)
+}
+
+/// Writes one or two bytes of a device register.
+pub fn mmio_write_narrow(address: u64, bytes: u32, value: u32) {
+    if address >= RAM {
+        return;
+    }
+    // SAFETY: the device gigabyte, where no Rust object lies; the plain form of the store, which a host can emulate.
+    unsafe {
+        if bytes == 1 {
+            asm!("strb {value:w}, [{at}]", value = in(reg) value, at = in(reg) address, options(nostack));
+        } else {
+            asm!("strh {value:w}, [{at}]", value = in(reg) value, at = in(reg) address, options(nostack));
+        }
+    }
+}
+
+/// Reads two device registers with one instruction, of which no syndrome tells the registers.
+pub fn mmio_read_pair(address: u64) -> u32 {
+    if address >= RAM {
+        return 0;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: as in `mmio_write_narrow`, for reading.
+    unsafe {
+        asm!("ldp {low:w}, {high:w}, [{at}]", low = out(reg) low, high = out(reg) high, at = in(reg) address, options(nostack));
+    }
+    low | high
+}
+
+/// From now on every exception is answered by trying the same again.
+pub fn be_stubborn() {
+    // SAFETY: vectors that return change nothing that Rust knows of.
+    unsafe {
+        asm!(
+            "adr {at}, ballast_stubborn_vectors",
+            "msr vbar_el1, {at}",
+            "isb",
+            at = out(reg) _,
+            options(nostack)
+        );
     }
 }
 

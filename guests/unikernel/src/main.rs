@@ -3,6 +3,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(target_os = "none")]
+mod hostile;
+#[cfg(target_os = "none")]
 #[allow(unsafe_code)]
 mod machine;
 #[cfg(target_os = "none")]

@@ -17,10 +17,21 @@ pub enum State {
     Outside,
 }
 
+/// What a piece holds before it is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Content {
+    /// What the host gave: it must be zero.
+    Fresh,
+    /// Anything: it was in use here.
+    Used,
+}
+
 /// The table.
 #[derive(Debug)]
 pub struct Memory {
     states: [State; MAX_PIECES],
+    contents: [Content; MAX_PIECES],
     free: u32,
     filled: u32,
     ballooned: u32,
@@ -32,6 +43,7 @@ impl Memory {
     pub const fn new() -> Self {
         Self {
             states: [State::Outside; MAX_PIECES],
+            contents: [Content::Fresh; MAX_PIECES],
             free: 0,
             filled: 0,
             ballooned: 0,
@@ -86,12 +98,23 @@ impl Memory {
         self.states.iter().position(|state| wanted(*state))
     }
 
-    /// Takes the lowest free piece into the set; its index.
-    pub fn fill(&mut self) -> Option<usize> {
+    /// Takes the lowest free piece into the set; its index and what it holds.
+    pub fn fill(&mut self) -> Option<(usize, Content)> {
         let index = self.find(|state| state == State::Free)?;
         let position = u16::try_from(self.filled).ok()?;
         self.set(index, State::Filled(position));
-        Some(index)
+        Some((index, self.replace_content(index, Content::Used)))
+    }
+
+    /// Something was written to a piece that is not filled.
+    pub fn used(&mut self, index: usize) {
+        self.replace_content(index, Content::Used);
+    }
+
+    fn replace_content(&mut self, index: usize, content: Content) -> Content {
+        self.contents
+            .get_mut(index)
+            .map_or(Content::Used, |old| core::mem::replace(old, content))
     }
 
     /// Gives the newest piece of the set up.
@@ -118,16 +141,24 @@ impl Memory {
         Some(index)
     }
 
+    /// Gives the lowest free piece up for good; its index.
+    pub fn strand(&mut self) -> Option<usize> {
+        let index = self.find(|state| state == State::Free)?;
+        self.set(index, State::Outside);
+        Some(index)
+    }
+
     /// The lowest ballooned piece, still the host's until [`Memory::deflated`].
     #[must_use]
     pub fn next_deflation(&self) -> Option<usize> {
         self.find(|state| state == State::Ballooned)
     }
 
-    /// A piece came back.
+    /// A piece came back, as the host gave it.
     pub fn deflated(&mut self, index: usize) {
         if self.states.get(index) == Some(&State::Ballooned) {
             self.set(index, State::Free);
+            self.replace_content(index, Content::Fresh);
         }
     }
 
@@ -163,9 +194,10 @@ mod tests {
         let mut memory = Memory::new();
         memory.set_up(4);
         assert_eq!(memory.free(), 3);
-        assert_eq!(memory.fill(), Some(1));
+        memory.used(2);
+        assert_eq!(memory.fill(), Some((1, Content::Fresh)));
         assert_eq!(memory.inflate(), Some(3));
-        assert_eq!(memory.fill(), Some(2));
+        assert_eq!(memory.fill(), Some((2, Content::Used)));
         assert_eq!(memory.fill(), None);
         assert_eq!(
             (memory.filled(), memory.ballooned(), memory.free()),
@@ -176,6 +208,10 @@ mod tests {
         assert_eq!(memory.release(), Some(2));
         assert_eq!(memory.at(0), Some(1));
         assert_eq!(memory.free_pieces().collect::<Vec<_>>(), [2, 3]);
+        // What was filled once holds anything; what comes back from the balloon must be zero again.
+        assert_eq!(memory.fill(), Some((2, Content::Used)));
+        assert_eq!(memory.strand(), Some(3));
+        assert_eq!(memory.fill(), None);
     }
 
     #[test]

@@ -1,16 +1,19 @@
-//! What the unikernel does from its first Rust function on.
+//! What the unikernel does from its first Rust function on. How it misbehaves is in [`crate::hostile`].
 
+use crate::hostile::Hostile;
 use crate::machine::{self, mmio_read, mmio_write, peek, poke, ticks, ticks_per_ms, wait_until};
 use crate::queue::{BUFFER_BYTES, QUEUE_BYTES, Queue, To, acknowledge, negotiate, ready};
+use core::cell::Cell;
 use core::fmt::{self, Write};
 use unikernel::command::{Command, CommandError, LINE_BYTES, parse, split_tag};
-use unikernel::memory::{MAX_PIECES, Memory, pattern};
+use unikernel::memory::{Content, MAX_PIECES, Memory, pattern};
 use unikernel::{PIECE_BYTES, RAM, RINGS, tree};
 
-const CONSOLE: u64 = 0x0a00_0000;
+pub(crate) const CONSOLE: u64 = 0x0a00_0000;
 const AGENT: u64 = CONSOLE + 0x200;
-const BALLOON: u64 = CONSOLE + 0x400;
-const GICD: u64 = 0x0800_0000;
+pub(crate) const BALLOON: u64 = CONSOLE + 0x400;
+pub(crate) const HOTPLUG: u64 = CONSOLE + 0x600;
+pub(crate) const GICD: u64 = 0x0800_0000;
 const GICC: u64 = 0x0801_0000;
 const GICR: u64 = 0x080a_0000;
 /// The devices' interrupts: INTID 48 to 51.
@@ -27,20 +30,28 @@ const F_REPORTING: u64 = 32;
 
 /// Whether the balloon is heeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Obedience {
+pub(crate) enum Obedience {
     Heeds,
     Refuses,
 }
 
+/// What the host is told of free memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figures {
+    True,
+    /// All memory is free.
+    Idle,
+}
+
 /// A serial port on virtio-console.
-struct Port {
+pub(crate) struct Port {
     receive: Queue,
     transmit: Queue,
     device: u64,
 }
 
 impl Port {
-    fn new(device: u64, rings: u64) -> Option<Self> {
+    pub(crate) fn new(device: u64, rings: u64) -> Option<Self> {
         negotiate(device, 3, 0)?;
         let mut port = Self {
             receive: Queue::new(device, 0, rings),
@@ -59,7 +70,7 @@ impl Port {
     }
 
     /// Writes text; waits until the device has taken it.
-    fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         for part in text.as_bytes().chunks(BUFFER_BYTES as usize) {
             let buffer = self.transmit.buffer(0);
             for (index, chunk) in part.chunks(8).enumerate() {
@@ -90,27 +101,34 @@ impl Port {
     }
 }
 
-struct Balloon {
-    inflate: Queue,
-    deflate: Queue,
+pub(crate) struct Balloon {
+    pub(crate) inflate: Queue,
+    pub(crate) deflate: Queue,
     statistics: Queue,
     reporting: Queue,
-    obedience: Obedience,
+    pub(crate) obedience: Obedience,
 }
 
-struct Program {
-    memory: Memory,
+pub(crate) struct Program {
+    pub(crate) memory: Memory,
     seed: u64,
     generation: u64,
-    balloon: Option<Balloon>,
+    pub(crate) balloon: Option<Balloon>,
+    pub(crate) figures: Figures,
+    /// Changes of the balloon's configuration that the host announced.
+    pub(crate) asked: Cell<u32>,
     is_v3: bool,
-    pieces: u32,
+    pub(crate) pieces: u32,
 }
 
 /// Why the set is smaller than asked.
-struct NoMemory;
+enum NotTouched {
+    NoMemory,
+    /// Memory that the host gave held something: the piece and the byte in it.
+    NotZero(usize, u64),
+}
 
-const fn piece_address(index: usize) -> u64 {
+pub(crate) const fn piece_address(index: usize) -> u64 {
     RAM + index as u64 * PIECE_BYTES
 }
 
@@ -130,8 +148,12 @@ impl Program {
     /// Sleeps until a device wants something, or a millisecond count passed.
     fn sleep(&self, ms: u64) {
         wait_until(ticks() + ms * ticks_per_ms());
-        for device in [CONSOLE, AGENT, BALLOON] {
+        for device in [CONSOLE, AGENT] {
             acknowledge(device);
+        }
+        // Bit 1 is a change of the configuration.
+        if acknowledge(BALLOON) & 2 != 0 {
+            self.asked.set(self.asked.get() + 1);
         }
         // As many as there are devices, and a spurious one.
         for _ in 0..8 {
@@ -152,8 +174,11 @@ impl Program {
 
     /// Gives the host fresh statistics when it asked.
     fn answer_statistics(&mut self) {
-        let free = u64::from(self.memory.free()) * PIECE_BYTES;
         let total = u64::from(self.pieces - self.memory.ballooned()) * PIECE_BYTES;
+        let free = match self.figures {
+            Figures::True => u64::from(self.memory.free()) * PIECE_BYTES,
+            Figures::Idle => total,
+        };
         if let Some(balloon) = &mut self.balloon
             && balloon.statistics.take().is_some()
         {
@@ -192,22 +217,32 @@ impl Program {
     }
 
     /// Sends the page numbers of a piece on one of the balloon's queues and waits for the answers.
-    fn send_pages(&mut self, index: usize, queue: impl Fn(&mut Balloon) -> &mut Queue) {
+    pub(crate) fn send_pages(&mut self, index: usize, queue: impl Fn(&mut Balloon) -> &mut Queue) {
+        self.send_some(index, u64::from(PAGES), queue);
+    }
+
+    /// The same for the first pages of a piece; an even number.
+    pub(crate) fn send_some(
+        &mut self,
+        index: usize,
+        pages: u64,
+        queue: impl Fn(&mut Balloon) -> &mut Queue,
+    ) {
         let first = piece_address(index) / 4096;
         let per_list = BUFFER_BYTES / 4;
         let mut at = 0;
-        while at < u64::from(PAGES) {
+        while at < pages {
             let Some(balloon) = &mut self.balloon else {
                 return;
             };
-            let pages = queue(balloon);
-            let count = per_list.min(u64::from(PAGES) - at);
-            let buffer = pages.buffer(0);
+            let lists = queue(balloon);
+            let count = per_list.min(pages - at);
+            let buffer = lists.buffer(0);
             for pair in 0..count / 2 {
                 let page = first + at + 2 * pair;
                 poke(buffer + 8 * pair, page | (page + 1) << 32);
             }
-            pages.offer(0, buffer, 4 * count as u32, To::Device);
+            lists.offer(0, buffer, 4 * count as u32, To::Device);
             loop {
                 let Some(balloon) = &mut self.balloon else {
                     return;
@@ -234,7 +269,7 @@ impl Program {
     }
 
     /// Makes the set `bytes` large.
-    fn touch(&mut self, bytes: u64, ramp_ms: u64) -> Result<(), NoMemory> {
+    fn touch(&mut self, bytes: u64, ramp_ms: u64) -> Result<(), NotTouched> {
         let wanted = bytes.div_ceil(PIECE_BYTES);
         while u64::from(self.memory.filled()) > wanted {
             self.memory.release();
@@ -251,14 +286,17 @@ impl Program {
             }
             self.service();
             if self.memory.free() == 0 && !self.deflate() {
-                return Err(NoMemory);
+                return Err(NotTouched::NoMemory);
             }
             let position = u64::from(self.memory.filled());
-            let Some(index) = self.memory.fill() else {
-                return Err(NoMemory);
+            let Some((index, content)) = self.memory.fill() else {
+                return Err(NotTouched::NoMemory);
             };
             let address = piece_address(index);
             for word in 0..WORDS {
+                if content == Content::Fresh && peek(address + 8 * word) != 0 {
+                    return Err(NotTouched::NotZero(index, 8 * word));
+                }
                 let value = pattern(self.seed, self.generation, position * WORDS + word);
                 poke(address + 8 * word, value);
             }
@@ -316,8 +354,11 @@ impl Program {
                         let took_ms = (ticks() - start) / ticks_per_ms();
                         write!(answer, "ok touched {} took_ms {took_ms}", filled(self))
                     }
-                    Err(NoMemory) => {
+                    Err(NotTouched::NoMemory) => {
                         write!(answer, "error no memory beyond {} bytes", filled(self))
+                    }
+                    Err(NotTouched::NotZero(piece, byte)) => {
+                        write!(answer, "error piece {piece} was not clean: byte {byte}")
                     }
                 }
             }
@@ -347,38 +388,22 @@ impl Program {
             Command::Report => write!(answer, "ok reported {}", self.report_free()),
             Command::Refuse => self.obey(Obedience::Refuses, answer),
             Command::Accept => self.obey(Obedience::Heeds, answer),
-            Command::GarbageRing => {
-                if let Some(balloon) = &mut self.balloon {
-                    // A descriptor far beyond the queue, and more heads than it has.
-                    for head in [0xfff0, 0x7fff, 9, 10, 11, 12, 13, 14, 15, 16] {
-                        balloon.inflate.publish(head);
-                    }
-                }
-                // DEVICE_NEEDS_RESET is bit 6 of the status.
-                let status = mmio_read(BALLOON + 0x70);
-                write!(answer, "ok status {status:#x}")
+            Command::Asked => write!(answer, "ok asked {}", self.asked.get()),
+            Command::GarbageRing => self.misbehave(Hostile::GarbageRing, answer),
+            Command::ForeignBalloon => self.misbehave(Hostile::ForeignBalloon, answer),
+            Command::TouchBallooned => self.misbehave(Hostile::TouchBallooned, answer),
+            Command::Break(what) => self.misbehave(Hostile::Break(what), answer),
+            Command::Flood(rounds) => self.misbehave(Hostile::Flood(rounds), answer),
+            Command::Strand => self.misbehave(Hostile::Strand, answer),
+            Command::Nowhere(place) => self.misbehave(Hostile::Nowhere(place), answer),
+            Command::Lie => {
+                self.figures = Figures::Idle;
+                write!(answer, "ok")
             }
-            Command::ForeignBalloon => {
-                // Pages outside memory: the device gigabyte, and far above.
-                for foreign in [0, GICD, 0x7f_0000_0000, 0xfff_ffe0_0000] {
-                    if let Some(balloon) = &mut self.balloon {
-                        let buffer = balloon.inflate.buffer(0);
-                        poke(buffer, (foreign / 4096) | ((foreign / 4096 + 1) << 32));
-                        balloon.inflate.offer(0, buffer, 8, To::Device);
-                        while balloon.inflate.take().is_none() {
-                            wait_until(ticks() + ticks_per_ms());
-                        }
-                    }
-                }
-                write!(answer, "ok offered 4")
+            Command::Stubborn => {
+                machine::be_stubborn();
+                write!(answer, "ok")
             }
-            Command::TouchBallooned => match self.memory.next_deflation() {
-                Some(index) => {
-                    let word = peek(piece_address(index));
-                    write!(answer, "ok read {word:#x}")
-                }
-                None => write!(answer, "error nothing is ballooned"),
-            },
             Command::Spin => loop {
                 core::hint::spin_loop();
             },
@@ -415,7 +440,14 @@ fn offer_statistics(queue: &mut Queue, free: u64, total: u64) {
     queue.offer(0, buffer, 30, To::Device);
 }
 
-fn balloon(rings: u64) -> Option<Balloon> {
+/// Where the balloon's rings lie.
+const BALLOON_RINGS: u64 = RINGS + 4 * QUEUE_BYTES;
+/// Behind all rings: room for more queues.
+pub(crate) const SPARE_RINGS: u64 = BALLOON_RINGS + 4 * QUEUE_BYTES;
+
+/// Sets the balloon up.
+pub(crate) fn balloon() -> Option<Balloon> {
+    let rings = BALLOON_RINGS;
     let features = F_MUST_TELL_HOST | F_STATS | F_DEFLATE_ON_OOM | F_REPORTING;
     negotiate(BALLOON, 5, features)?;
     let queue = |index: u32, at: u64| Queue::new(BALLOON, index, rings + at * QUEUE_BYTES);
@@ -430,9 +462,23 @@ fn balloon(rings: u64) -> Option<Balloon> {
     Some(balloon)
 }
 
-/// The first function: `tree` is where the VMM left the device tree.
-pub extern "C" fn begin(tree: u64) -> ! {
-    let ram_bytes = tree::memory_bytes(machine::tree(tree)).unwrap_or(PIECE_BYTES);
+impl Program {
+    /// Sets the balloon up, also for another time, and offers statistics.
+    pub(crate) fn start_balloon(&mut self) {
+        let obedience = self.balloon.as_ref().map(|balloon| balloon.obedience);
+        self.balloon = balloon();
+        let free = u64::from(self.memory.free()) * PIECE_BYTES;
+        let total = u64::from(self.pieces - self.memory.ballooned()) * PIECE_BYTES;
+        if let Some(balloon) = &mut self.balloon {
+            balloon.obedience = obedience.unwrap_or(Obedience::Heeds);
+            offer_statistics(&mut balloon.statistics, free, total);
+        }
+    }
+}
+
+/// The first function: `at` is where the VMM left the device tree.
+pub extern "C" fn begin(at: u64) -> ! {
+    let ram_bytes = tree::memory_bytes(machine::tree(at)).unwrap_or(PIECE_BYTES);
     let pieces = (ram_bytes / PIECE_BYTES).min(MAX_PIECES as u64) as u32;
     let mut program = Program {
         memory: Memory::new(),
@@ -440,21 +486,18 @@ pub extern "C" fn begin(tree: u64) -> ! {
         seed: ticks(),
         generation: 1,
         balloon: None,
+        figures: Figures::True,
+        asked: Cell::new(0),
         is_v3: mmio_read(GICD + 0xffe8) >> 4 & 15 == 3,
         pieces,
     };
     program.memory.set_up(pieces);
+    // The loader's, with the tree; all else is as the host gave it.
+    program.memory.used(((at - RAM) / PIECE_BYTES) as usize);
     program.interrupts_on();
     let mut console = Port::new(CONSOLE, RINGS);
     let mut agent = Port::new(AGENT, RINGS + 2 * QUEUE_BYTES);
-    program.balloon = balloon(RINGS + 4 * QUEUE_BYTES);
-    let (free, total) = (
-        u64::from(program.memory.free()) * PIECE_BYTES,
-        u64::from(pieces) * PIECE_BYTES,
-    );
-    if let Some(balloon) = &mut program.balloon {
-        offer_statistics(&mut balloon.statistics, free, total);
-    }
+    program.start_balloon();
     if let Some(console) = &mut console {
         let mut text: heapless::String<64> = heapless::String::new();
         if write!(text, "unikernel: {} MiB\r\n", ram_bytes >> 20).is_ok() {

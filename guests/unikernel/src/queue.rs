@@ -12,6 +12,13 @@ const BUFFERS: u64 = 0x1000;
 /// Bytes of one buffer.
 pub const BUFFER_BYTES: u64 = (QUEUE_BYTES - BUFFERS) / SIZE as u64;
 
+/// A descriptor's flags (virtio 1.3, 2.7.5): another one follows; the device writes; its buffer is a table.
+pub const NEXT: u16 = 1;
+/// See [`NEXT`].
+pub const WRITE: u16 = 2;
+/// See [`NEXT`].
+pub const INDIRECT: u16 = 4;
+
 /// A buffer's direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
@@ -60,22 +67,40 @@ impl Queue {
 
     /// Offers any memory as descriptor `slot` and tells the device.
     pub fn offer(&mut self, slot: u16, address: u64, bytes: u32, to: To) {
-        let slot = slot % SIZE;
-        let at = self.base + 16 * u64::from(slot);
         let flags = match to {
             To::Device => 0,
-            To::Driver => 2,
+            To::Driver => WRITE,
         };
+        self.describe(slot, address, bytes, flags, 0);
+        self.publish(slot % SIZE);
+    }
+
+    /// Writes descriptor `slot`, whatever it says.
+    pub fn describe(&self, slot: u16, address: u64, bytes: u32, flags: u16, next: u16) {
+        let at = self.base + 16 * u64::from(slot % SIZE);
         poke(at, address);
-        poke(at + 8, u64::from(bytes) | flags << 32);
-        self.publish(slot);
+        poke(
+            at + 8,
+            u64::from(bytes) | u64::from(flags) << 32 | u64::from(next) << 48,
+        );
     }
 
     /// Makes a descriptor number available, whatever it is.
     pub fn publish(&mut self, head: u16) {
-        let entry = self.base + AVAILABLE + 4 + 2 * u64::from(self.offered % SIZE);
+        self.enter(0, head);
+        self.jump(1);
+    }
+
+    /// Writes the entry of the ring that comes `ahead` entries after the last one, and says nothing yet.
+    pub fn enter(&self, ahead: u16, head: u16) {
+        let entry =
+            self.base + AVAILABLE + 4 + 2 * u64::from(self.offered.wrapping_add(ahead) % SIZE);
         poke_u16(entry, head);
-        self.offered = self.offered.wrapping_add(1);
+    }
+
+    /// Says that so many more buffers are available.
+    pub fn jump(&mut self, buffers: u16) {
+        self.offered = self.offered.wrapping_add(buffers);
         barrier();
         poke_u16(self.base + AVAILABLE + 2, self.offered);
         barrier();
@@ -124,10 +149,11 @@ pub fn ready(device: u64) {
     mmio_write(device + 0x70, 15);
 }
 
-/// Acknowledges the device's interrupt.
-pub fn acknowledge(device: u64) {
+/// Acknowledges the device's interrupt; what it was for.
+pub fn acknowledge(device: u64) -> u32 {
     let pending = mmio_read(device + 0x60);
     if pending != 0 {
         mmio_write(device + 0x64, pending);
     }
+    pending
 }

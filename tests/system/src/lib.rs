@@ -13,7 +13,7 @@ mod rig;
 pub use rig::Rig;
 
 use anyhow::{Context as _, Result};
-use qemu_machine::Machine;
+use qemu_machine::{Count, Machine};
 use std::path::{Path, PathBuf};
 
 /// A test.
@@ -23,6 +23,8 @@ pub struct Case {
     pub name: &'static str,
     /// What it does.
     pub run: fn(&mut Rig) -> Result<()>,
+    /// How time passes on its machine.
+    pub count: Count,
 }
 
 /// What all cases need.
@@ -49,7 +51,14 @@ pub fn run(case: &Case, setting: &Setting) -> (PathBuf, Result<()>) {
 }
 
 fn conduct(case: &Case, setting: &Setting, log: &Path) -> Result<()> {
-    let mut rig = Rig::boot(setting, log)?;
+    let setting = Setting {
+        machine: Machine {
+            count: case.count,
+            ..setting.machine.clone()
+        },
+        ..setting.clone()
+    };
+    let mut rig = Rig::boot(&setting, log)?;
     (case.run)(&mut rig)?;
     rig.settle().context("after the test")?;
     Ok(())

@@ -3,10 +3,12 @@
 use crate::Setting;
 use anyhow::{Context as _, Result, bail, ensure};
 use operator::agent::Agents;
-use operator::board::Board;
+use operator::board::{Board, BoardError, PortId};
 use operator::logs::Logs;
 use operator::snapshot::{Guest, Snapshot};
 use operator::transcript::Transcript;
+use protocol::balancer::Change;
+use protocol::console::Port;
 use protocol::management::{Answer, Event, HostBody, VERSION};
 use protocol::supervisor::GuestState;
 use protocol::units::GuestId;
@@ -67,17 +69,31 @@ impl Rig {
         Ok(rig)
     }
 
-    /// One look at everything. Memory must be accounted for, to the frame, in every one.
+    /// One look at everything. In every one memory must be accounted for, to the frame (M1), no running guest is above
+    /// its maximum (M2), and what is promised is there (M3).
     ///
     /// # Errors
-    /// When the board does not answer, or frames are missing.
+    /// When the board does not answer, or a promise is broken.
     pub fn look(&mut self) -> Result<Snapshot> {
         let snapshot = Snapshot::take(&mut self.board, self.guests)?;
+        let counted = &snapshot.counted;
         ensure!(
             snapshot.is_conserved(),
-            "frames are not accounted for: {:?}",
-            snapshot.counted
+            "frames are not accounted for: {counted:?}"
         );
+        ensure!(
+            counted.promised <= counted.pool.plus(counted.cleaning),
+            "more is promised than there is: {counted:?}"
+        );
+        for guest in &snapshot.guests {
+            if let Some(row) = &guest.row {
+                ensure!(
+                    row.assigned.plus(row.reported) <= row.settings.bounds.maximum,
+                    "{} has more than its maximum: {row:?}",
+                    guest.name
+                );
+            }
+        }
         self.listen();
         Ok(snapshot)
     }
@@ -154,11 +170,14 @@ impl Rig {
         limit: Duration,
     ) -> Result<Option<String>> {
         let guest = self.id(name)?;
-        let Ok(ticket) = self.agents.send(&mut self.board, guest, command) else {
-            // The guest does not read its port (yet); whether the board answers is seen by looking.
-            self.look()?;
-            self.board.pump(Duration::from_millis(200));
-            return Ok(None);
+        let ticket = match self.agents.send(&mut self.board, guest, command) {
+            Ok(ticket) => ticket,
+            Err(BoardError::Refused(_)) => {
+                // The guest does not read its port (yet).
+                self.board.pump(Duration::from_millis(200));
+                return Ok(None);
+            }
+            Err(error) => return Err(error).context(format!("`{command}` for {name}")),
         };
         while ticket.age() < limit {
             self.board.pump(Duration::from_millis(50));
@@ -198,6 +217,65 @@ impl Rig {
     pub fn command(&mut self, name: &str, body: fn(GuestId) -> HostBody) -> Result<()> {
         let guest = self.id(name)?;
         Ok(self.board.command(body(guest))?)
+    }
+
+    /// Changes a setting of a running guest.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn set(&mut self, name: &str, change: Change) -> Result<()> {
+        let guest = self.id(name)?;
+        Ok(self.board.command(HostBody::Set { guest, change })?)
+    }
+
+    /// The last that a guest wrote on its console.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn console(&mut self, name: &str) -> Result<String> {
+        let guest = self.id(name)?;
+        let bytes = self.board.backlog(PortId::new(guest, Port::Console));
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Waits until components have said a line with this in it.
+    ///
+    /// # Errors
+    /// With all that was said, when nobody says it.
+    pub fn wait_said(&mut self, text: &str) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.listen();
+            if self.said.iter().any(|line| line.contains(text)) {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < until,
+                "nobody says `{text}`; said: {:?}",
+                self.said
+            );
+            self.board.pump(Duration::from_millis(100));
+        }
+    }
+
+    /// How long the board takes for a request, in microseconds of its own time: the median of some, because bytes on
+    /// the line wait for the host now and then.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn median_us(&mut self, body: &HostBody) -> Result<u64> {
+        const TIMES: usize = 15;
+        let mut times = Vec::new();
+        for _ in 0..4 * TIMES {
+            if let Some((ticks, hz)) = self.board.timed(body.clone())? {
+                times.push(ticks.saturating_mul(1_000_000) / hz.max(1));
+            }
+            if times.len() == TIMES {
+                times.sort_unstable();
+                return Ok(times[TIMES / 2]);
+            }
+        }
+        bail!("too many answers to {body:?} got lost")
     }
 
     /// What components have said so far.
