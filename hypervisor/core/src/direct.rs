@@ -43,7 +43,7 @@ pub fn system_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64) -> Pa
     match number {
         CALL => call(k, current),
         REPLY_RECV => reply_recv(k, current),
-        SEND | NB_SEND => signal(current),
+        SEND | NB_SEND => signal(k, current),
         WAIT => wait(k, current, endpoint::Waiting::Blocks),
         NB_WAIT => wait(k, current, endpoint::Waiting::Polls),
         _ => Path::Closed,
@@ -173,9 +173,9 @@ fn call<A: Arch>(k: &Kernel<A>, caller: Ref<Tcb>) -> Path {
     Path::Taken
 }
 
-/// A fault of the running thread, whose handler waits. The pc is where the thread is to continue.
+/// The fault in the running thread, whose handler waits. The pc is where the thread is to continue.
 #[inline(always)]
-pub fn fault<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, fault: Fault) -> Path {
+pub fn fault<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> Path {
     let Some((ep, badge, _)) = fault::handler(tcb, tcb_slot::FAULT_HANDLER) else {
         return Path::Closed;
     };
@@ -184,7 +184,6 @@ pub fn fault<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, fault: Fault) -> Path {
     };
 
     waiting.wake(ep);
-    tcb.thread.fault.set(fault);
     let (label, length) = fault::write_message(k, tcb, waiting.server);
     let to = &waiting.server.context.x;
     to[0].set(badge);
@@ -268,9 +267,9 @@ fn reply_recv<A: Arch>(k: &Kernel<A>, server: Ref<Tcb>) -> Path {
     Path::Taken
 }
 
-/// `Send` and `NBSend` on a notification that nobody waits for.
+/// `Send` and `NBSend` on a notification.
 #[inline(never)]
-fn signal(current: Ref<Tcb>) -> Path {
+fn signal<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>) -> Path {
     if ipc::caps(current.context.x[1].get()) != 0 {
         return Path::Closed;
     }
@@ -281,18 +280,23 @@ fn signal(current: Ref<Tcb>) -> Path {
     let Some((object, rights)) = cap.as_notification() else {
         return Path::Closed;
     };
+    if !rights.has(Rights::WRITE) {
+        return Path::Closed;
+    }
     let wakes_bound = object
         .bound_tcb
         .get()
         .is_some_and(|bound| bound.thread.state.get() == ThreadState::BlockedOnReceive);
-    if !rights.has(Rights::WRITE) || wakes_bound || object.queue.head.get().is_some() {
-        return Path::Closed;
+    if wakes_bound || object.queue.head.get().is_some() {
+        notification::signal(k, object, cap.word());
+        scheduler::schedule(k);
+    } else {
+        notification::keep(object, cap.word());
     }
-    notification::keep(object, cap.word());
     Path::Taken
 }
 
-/// `Wait` on a notification that is signalled, `NBWait` on any.
+/// `Wait` and `NBWait` on a notification.
 #[inline(never)]
 fn wait<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, waiting: endpoint::Waiting) -> Path {
     let Some(slot) = ipc::lookup_flat(current, current.context.x[0].get()) else {
@@ -304,9 +308,10 @@ fn wait<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, waiting: endpoint::Waiting) -
     if !rights.has(Rights::READ) || !endpoint::may_wait(object, current) {
         return Path::Closed;
     }
-    if object.active.get() == 0 && waiting == endpoint::Waiting::Blocks {
-        return Path::Closed;
-    }
+    let blocks = object.active.get() == 0 && waiting == endpoint::Waiting::Blocks;
     notification::receive(k, object, current, waiting);
+    if blocks {
+        scheduler::schedule(k);
+    }
     Path::Taken
 }

@@ -81,10 +81,17 @@ impl<A: Arch> Kernel<A> {
     }
 
     /// A fault of the current thread, as the last step of a kernel entry.
-    #[inline]
+    #[inline(always)]
     fn raise(&self, tcb: Ref<Tcb>, fault: Fault) {
-        if direct::fault(self, tcb, fault) == Path::Closed {
-            fault::raise(self, tcb, fault);
+        tcb.thread.fault.set(fault);
+        self.raise_prepared(tcb);
+    }
+
+    /// The fault is in the thread already.
+    #[inline(never)]
+    fn raise_prepared(&self, tcb: Ref<Tcb>) {
+        if direct::fault(self, tcb) == Path::Closed {
+            fault::raise_prepared(self, tcb);
             scheduler::schedule(self);
         }
     }

@@ -97,7 +97,14 @@ pub enum Fault {
 
 /// Raises a fault of `tcb` (the current thread) at its fault handler, or stops the thread when it has none.
 pub fn raise<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, fault: Fault) {
-    set(tcb, fault);
+    tcb.thread.fault.set(fault);
+    raise_prepared(k, tcb);
+}
+
+/// [`raise`] for the fault that is in the thread already.
+pub(crate) fn raise_prepared<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
+    let t = &tcb.thread;
+    t.ipc_flags.set(t.ipc_flags.get() | ipc_flag::FAULT);
     if !send(k, tcb, tcb_slot::FAULT_HANDLER, Donation::Allowed) {
         tcb.thread.state.set(ThreadState::Inactive);
     }

@@ -92,11 +92,17 @@ impl Invocation {
     /// [`Kernel::reply_length`]. To be called at most once, after the last look at [`Self::word`].
     #[inline]
     pub fn answer<A: Arch>(&self, k: &Kernel<A>, words: &[u64]) {
+        self.answer_each(k, words.iter().copied());
+    }
+
+    /// [`Self::answer`] with words that are found one by one.
+    #[inline]
+    pub fn answer_each<A: Arch>(&self, k: &Kernel<A>, words: impl Iterator<Item = u64>) {
         if self.answer == Answer::Dropped {
             return;
         }
         let mut written = 0u64;
-        for &value in words {
+        for value in words {
             if written < FAST_MESSAGE_REGISTERS {
                 if let Some(register) = self.current.context.x.get(written.wrapping_add(2) as usize)
                 {

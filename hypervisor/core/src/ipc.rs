@@ -170,6 +170,12 @@ pub fn lookup(tcb: Ref<Tcb>, addr: u64) -> Result<Ref<Slot>, LookupFailure> {
     if let Some(slot) = lookup_flat(tcb, addr) {
         return Ok(slot);
     }
+    lookup_deep(tcb, addr)
+}
+
+/// [`lookup`] for any capability space.
+#[inline(never)]
+fn lookup_deep(tcb: Ref<Tcb>, addr: u64) -> Result<Ref<Slot>, LookupFailure> {
     let root = tcb.slots[tcb_slot::CSPACE].cap.get();
     cnode::resolve(root, addr, ADDRESS_BITS).map(|found| found.slot)
 }

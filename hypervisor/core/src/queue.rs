@@ -18,11 +18,16 @@ impl WaitQueue {
     /// Adds a thread behind all others of its priority.
     #[inline]
     pub fn insert(&self, tcb: Ref<Tcb>) {
+        match self.tail.get() {
+            Some(tail) => self.insert_among(tcb, tail),
+            None => self.insert_first(tcb),
+        }
+    }
+
+    /// [`Self::insert`] where others wait, `tail` the last of them.
+    #[inline(never)]
+    fn insert_among(&self, tcb: Ref<Tcb>, tail: Ref<Tcb>) {
         let t = &tcb.thread;
-        let Some(tail) = self.tail.get() else {
-            self.insert_first(tcb);
-            return;
-        };
         let priority = t.priority.get();
         let last_priority = tail.thread.priority.get();
         if priority <= last_priority {
@@ -94,6 +99,17 @@ impl WaitQueue {
         let t = &tcb.thread;
         let prev = t.wait_prev.get();
         let next = t.wait_next.get();
+        if prev.is_some() || next.is_some() {
+            self.remove_between(tcb, prev, next);
+        } else {
+            self.head.set(None);
+            self.tail.set(None);
+        }
+    }
+
+    /// [`Self::remove`] where others wait.
+    #[inline(never)]
+    fn remove_between(&self, tcb: Ref<Tcb>, prev: Option<Ref<Tcb>>, next: Option<Ref<Tcb>>) {
         match prev {
             Some(prev) => prev.thread.wait_next.set(next),
             None => self.head.set(next),
@@ -102,9 +118,7 @@ impl WaitQueue {
             Some(next) => next.thread.wait_prev.set(prev),
             None => self.tail.set(prev),
         }
-        if prev.is_some() || next.is_some() {
-            leave_group(tcb, prev, next);
-        }
+        leave_group(tcb, prev, next);
     }
 }
 

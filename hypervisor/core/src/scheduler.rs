@@ -148,8 +148,16 @@ pub fn require<A: Arch>(k: &Kernel<A>) {
 
 /// Takes a thread out of everything that the scheduler knows about it: it is no longer schedulable, or its priority or
 /// scheduling context is about to change.
-#[inline]
+#[inline(always)]
 pub fn remove<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
+    const KNOWN: u8 = queued::READY | queued::RELEASE;
+    if tcb.thread.queued.get() & KNOWN != 0 || k.sched.candidate.get() == Some(tcb) {
+        remove_known(k, tcb);
+    }
+}
+
+#[inline(never)]
+fn remove_known<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
     let s = &k.sched;
     let queues = tcb.thread.queued.get();
     if queues & queued::READY != 0 {

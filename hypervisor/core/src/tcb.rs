@@ -132,11 +132,7 @@ fn read_registers<A: Arch>(k: &Kernel<A>, inv: &Invocation, tcb: Ref<Tcb>) -> Re
     if flags & transfer_flag::SUSPEND_SOURCE != 0 {
         thread::suspend(k, tcb);
     }
-    let mut words = [0u64; registers::WORDS as usize];
-    for (word, n) in words.iter_mut().zip(0..count) {
-        *word = registers::get(tcb, n);
-    }
-    inv.answer(k, words.get(..count as usize).unwrap_or(&[]));
+    inv.answer_each(k, (0..count).map(|n| registers::get(tcb, n)));
     Ok(())
 }
 

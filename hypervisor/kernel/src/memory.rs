@@ -62,7 +62,7 @@ pub fn zero(addr: u64, bytes: u64) {
 }
 
 /// Sets memory to zero and cleans it to the point of coherency. Both are multiples of 64.
-#[inline]
+#[inline(never)]
 pub fn zero_and_clean(addr: u64, bytes: u64) {
     if !(zva_usable() && lines_are_64()) {
         zero(addr, bytes);
