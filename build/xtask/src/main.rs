@@ -13,6 +13,7 @@ mod progress;
 mod run;
 mod sel4;
 mod setup;
+mod sizes;
 mod test;
 
 use anyhow::{Context, Result};
@@ -132,6 +133,8 @@ enum Command {
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
+    /// Say what programs take, how deep their stacks get and where `unsafe` is, against `build/budgets.toml`.
+    Sizes,
     /// Say what is missing on this machine, and the command that fixes it.
     Doctor {
         /// Install what is missing, as `run` and `test` do before they begin.
@@ -298,6 +301,14 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
             bench::run(&paths, &cargo, part, json.as_deref(), mirror.as_deref())?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Sizes => {
+            setup::ensure(&paths, &[Need::RustTargets], None)?;
+            Ok(if sizes::run(&paths, &cargo)? {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Doctor { fix, mirror } => {
             if fix {

@@ -1,0 +1,319 @@
+//! Who calls whom in a program, and the deepest stack that can come of it.
+//!
+//! A function's frame is the sum of everything it ever takes off the stack pointer. A call through a pointer may reach every
+//! function whose address is somewhere in the program. Functions that can come back to themselves that way form a group, and
+//! each of its frames is counted once: a program that really recurses is not bounded by that, which is why the kernel may not.
+
+use super::code::{Instruction, decode};
+use anyhow::{Context, Result};
+use object::{File, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Instructions before a jump through a register in which its target is made.
+const WINDOW: usize = 10;
+
+#[derive(Debug, Default)]
+struct Function {
+    name: String,
+    frame: u64,
+    unknown_frame: bool,
+    through_pointer: bool,
+    callees: BTreeSet<usize>,
+}
+
+/// The deepest stack.
+#[derive(Clone, Debug, Default)]
+pub struct Deepest {
+    /// In bytes.
+    pub bytes: u64,
+    /// From the outermost function to the innermost.
+    pub path: Vec<String>,
+}
+
+/// The call graph.
+#[derive(Debug, Default)]
+pub struct Calls {
+    functions: Vec<Function>,
+}
+
+impl Calls {
+    /// Reads a program.
+    ///
+    /// # Errors
+    /// When a function's bytes are not there.
+    pub fn of(file: &File<'_>) -> Result<Self> {
+        let mut bounds: BTreeMap<u64, (u64, String)> = BTreeMap::new();
+        for symbol in file.symbols() {
+            if symbol.kind() == SymbolKind::Text && symbol.size() > 0 {
+                let name = symbol.name().unwrap_or("?");
+                let name = name.rsplit_once("17h").map_or(name, |(path, _)| path);
+                bounds.insert(symbol.address(), (symbol.size(), name.to_owned()));
+            }
+        }
+        let index: BTreeMap<u64, usize> = bounds.keys().copied().zip(0..).collect();
+        let mut functions: Vec<Function> = Vec::new();
+        let mut taken = addresses_in_data(file, &index)?;
+        for (&start, (size, name)) in &bounds {
+            let bytes = bytes_at(file, start, *size).with_context(|| name.clone())?;
+            let mut function = Function {
+                name: name.clone(),
+                ..Function::default()
+            };
+            read(&mut function, bytes, start, *size, &index, &mut taken);
+            functions.push(function);
+        }
+        for function in &mut functions {
+            if function.through_pointer {
+                function.callees.extend(&taken);
+            }
+        }
+        Ok(Self { functions })
+    }
+
+    /// The names of functions that call through pointers.
+    pub fn calls_through_pointers(&self) -> impl Iterator<Item = &str> {
+        let mut through = self.functions.iter().filter(|f| f.through_pointer);
+        std::iter::from_fn(move || through.next().map(|f| f.name.as_str()))
+    }
+
+    /// The names of functions whose frames are not known.
+    pub fn with_unknown_frames(&self) -> impl Iterator<Item = &str> {
+        let mut unknown = self.functions.iter().filter(|f| f.unknown_frame);
+        std::iter::from_fn(move || unknown.next().map(|f| f.name.as_str()))
+    }
+
+    /// The functions of one way in which a function comes back to itself.
+    pub fn cycle(&self) -> Option<Vec<String>> {
+        let group = self.groups().into_iter().find(|group| {
+            group.len() > 1 || self.functions[group[0]].callees.contains(&group[0])
+        })?;
+        // Inside a group, some callee of every function leads on; going on, one of them comes a second time.
+        let mut path = vec![group[0]];
+        loop {
+            let here = path[path.len() - 1];
+            let next = *self.functions[here]
+                .callees
+                .iter()
+                .find(|callee| group.contains(callee))?;
+            let seen = path.iter().position(|&function| function == next);
+            path.push(next);
+            if let Some(start) = seen {
+                let names = path[start..]
+                    .iter()
+                    .map(|&f| self.functions[f].name.clone());
+                return Some(names.collect());
+            }
+        }
+    }
+
+    /// The deepest stack from any function on.
+    pub fn deepest(&self) -> Deepest {
+        let groups = self.groups();
+        let mut group_of = vec![0; self.functions.len()];
+        for (number, group) in groups.iter().enumerate() {
+            for &function in group {
+                group_of[function] = number;
+            }
+        }
+        // Callees' groups come before their callers'.
+        let mut depths: Vec<(u64, Option<usize>)> = Vec::with_capacity(groups.len());
+        for (number, group) in groups.iter().enumerate() {
+            let own: u64 = group.iter().map(|&f| self.functions[f].frame).sum();
+            let below = group
+                .iter()
+                .flat_map(|&f| &self.functions[f].callees)
+                .map(|&callee| group_of[callee])
+                .filter(|&callee| callee != number)
+                .max_by_key(|&callee| depths[callee].0);
+            depths.push((own + below.map_or(0, |callee| depths[callee].0), below));
+        }
+        let Some(top) = (0..groups.len()).max_by_key(|&number| depths[number].0) else {
+            return Deepest::default();
+        };
+        let path = std::iter::successors(Some(top), |&number| depths[number].1);
+        Deepest {
+            bytes: depths[top].0,
+            path: path
+                .map(|number| self.functions[groups[number][0]].name.clone())
+                .collect(),
+        }
+    }
+
+    /// The strongly connected groups of functions, callees before callers (Tarjan's algorithm, with a stack of its own).
+    fn groups(&self) -> Vec<Vec<usize>> {
+        const NEW: usize = usize::MAX;
+        let count = self.functions.len();
+        let (mut order, mut low) = (vec![NEW; count], vec![NEW; count]);
+        let (mut open, mut groups, mut next) = (Vec::new(), Vec::new(), 0);
+        let mut is_open = vec![false; count];
+        for root in 0..count {
+            if order[root] != NEW {
+                continue;
+            }
+            let mut work = vec![(root, self.functions[root].callees.iter())];
+            while let Some((function, callees)) = work.last_mut() {
+                let function = *function;
+                if order[function] == NEW {
+                    (order[function], low[function]) = (next, next);
+                    next += 1;
+                    open.push(function);
+                    is_open[function] = true;
+                }
+                if let Some(&callee) = callees.next() {
+                    if order[callee] == NEW {
+                        work.push((callee, self.functions[callee].callees.iter()));
+                    } else if is_open[callee] {
+                        low[function] = low[function].min(order[callee]);
+                    }
+                    continue;
+                }
+                work.pop();
+                if let Some((caller, _)) = work.last() {
+                    low[*caller] = low[*caller].min(low[function]);
+                }
+                if low[function] == order[function] {
+                    let at = open.iter().position(|&f| f == function).unwrap_or(0);
+                    let group = open.split_off(at);
+                    for &member in &group {
+                        is_open[member] = false;
+                    }
+                    groups.push(group);
+                }
+            }
+        }
+        groups
+    }
+}
+
+/// The bytes of a program at an address.
+fn bytes_at<'a>(file: &File<'a>, address: u64, size: u64) -> Result<&'a [u8]> {
+    file.sections()
+        .filter(|section| section.kind() == SectionKind::Text)
+        .find_map(|section| section.data_range(address, size).ok().flatten())
+        .context("its bytes are not in the file")
+}
+
+/// The functions whose addresses lie in constants or data.
+fn addresses_in_data(file: &File<'_>, index: &BTreeMap<u64, usize>) -> Result<BTreeSet<usize>> {
+    let mut taken = BTreeSet::new();
+    for section in file.sections() {
+        if !matches!(
+            section.kind(),
+            SectionKind::Data | SectionKind::ReadOnlyData | SectionKind::ReadOnlyDataWithRel
+        ) {
+            continue;
+        }
+        for word in section.data()?.chunks_exact(8) {
+            let word = u64::from_le_bytes(word.try_into()?);
+            taken.extend(index.get(&word));
+        }
+    }
+    Ok(taken)
+}
+
+/// Reads a function's instructions.
+fn read(
+    function: &mut Function,
+    bytes: &[u8],
+    start: u64,
+    size: u64,
+    index: &BTreeMap<u64, usize>,
+    taken: &mut BTreeSet<usize>,
+) {
+    let code: Vec<Instruction> = bytes
+        .chunks_exact(4)
+        .zip((start..).step_by(4))
+        .map(|(word, at)| decode(u32::from_le_bytes([word[0], word[1], word[2], word[3]]), at))
+        .collect();
+    let mut pages = [None; 32];
+    for (position, instruction) in code.iter().enumerate() {
+        match *instruction {
+            Instruction::Call(to) => function.callees.extend(index.get(&to)),
+            Instruction::Jump(to) if !(start..start + size).contains(&to) => {
+                function.callees.extend(index.get(&to));
+            }
+            Instruction::CallRegister => function.through_pointer = true,
+            Instruction::JumpRegister(register) => {
+                let before = &code[position.saturating_sub(WINDOW)..position];
+                function.through_pointer |= !is_jump_table(before, register);
+            }
+            Instruction::Grow(bytes) => function.frame += bytes,
+            Instruction::GrowUnknown => function.unknown_frame = true,
+            Instruction::Address(_, address) => taken.extend(index.get(&address)),
+            Instruction::Page(register, page) => pages[register as usize & 31] = Some(page),
+            Instruction::Add(_, source, value) => {
+                let address = pages[source as usize & 31].map(|page: u64| page + value);
+                taken.extend(address.and_then(|address| index.get(&address)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a jump through `register` is one to a place in the same function: what was last put into it is a sum of two
+/// registers, as compilers write a `match`.
+fn is_jump_table(before: &[Instruction], register: u32) -> bool {
+    before.contains(&Instruction::AddRegister(register))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(edges: &[(u64, &[usize])]) -> Calls {
+        let functions = edges
+            .iter()
+            .enumerate()
+            .map(|(n, (frame, callees))| Function {
+                name: format!("f{n}"),
+                frame: *frame,
+                callees: callees.iter().copied().collect(),
+                ..Function::default()
+            });
+        Calls {
+            functions: functions.collect(),
+        }
+    }
+
+    #[test]
+    fn the_deepest_path_is_found() {
+        let calls = graph(&[(16, &[1, 2]), (100, &[3]), (32, &[3]), (48, &[])]);
+        let deepest = calls.deepest();
+        assert_eq!(
+            (deepest.bytes, deepest.path.join(" ")),
+            (164, "f0 f1 f3".into())
+        );
+        assert_eq!(calls.cycle(), None);
+    }
+
+    #[test]
+    fn what_comes_back_to_itself_is_named_and_counted_once() {
+        let calls = graph(&[(16, &[1]), (32, &[2]), (64, &[1, 3]), (8, &[])]);
+        assert_eq!(calls.cycle().map(|path| path.len()), Some(3));
+        assert_eq!(calls.deepest().bytes, 16 + 32 + 64 + 8);
+        assert_eq!(graph(&[(8, &[0])]).cycle().unwrap().join(" "), "f0 f0");
+    }
+
+    #[test]
+    fn a_match_is_no_call_through_a_pointer() {
+        // adr x10, table; add x10, x10, x11; br x10; then blr x8 behind it.
+        let table = [0x1000_004au32, 0x8b0b_014a, 0xd61f_0140];
+        let read_all = |words: &[u32]| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let mut function = Function::default();
+            let size = bytes.len() as u64;
+            read(
+                &mut function,
+                &bytes,
+                0x1000,
+                size,
+                &BTreeMap::new(),
+                &mut BTreeSet::new(),
+            );
+            function.through_pointer
+        };
+        assert!(!read_all(&table));
+        assert!(read_all(&[table.as_slice(), &[0xd63f_0100]].concat()));
+        assert!(read_all(&[0xd61f_0140]));
+    }
+}
