@@ -113,8 +113,13 @@ pub mod tcb_flags {
     pub const NONE: u64 = 0;
     /// The thread does not use the floating-point registers.
     pub const FPU_DISABLED: u64 = 1;
-    /// All that exist.
+    /// All that seL4 has.
     pub const MASK: u64 = 1;
+    /// Only on our kernel; seL4 does not set it, as the answer to `TCB_SetFlags` tells. The message of a VM fault has one more word,
+    /// the register that the faulting instruction stores (when its syndrome names one); and an answer of label 0 and two words
+    /// to a VM or vCPU fault finishes the instruction: word 0 is the register to set (31: none), word 1 its value, and the
+    /// thread goes on at the next instruction, 4 bytes on.
+    pub const EMULATED: u64 = 1 << 32;
 }
 
 /// Flags of a scheduling context (seL4_SchedContextFlag).

@@ -10,7 +10,7 @@ use crate::error::LookupFailure;
 use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
-use crate::object::{Endpoint, Tcb, ThreadState, ipc_flag, tcb_slot};
+use crate::object::{Endpoint, Registers, Tcb, ThreadState, ipc_flag, tcb_slot, thread_flag};
 use crate::registers;
 use crate::sched_context;
 use crate::thread;
@@ -302,7 +302,12 @@ pub fn write_message<A: Arch>(k: &Kernel<A>, sender: Ref<Tcb>, receiver: Ref<Tcb
             put(1, addr);
             put(2, access as u64);
             put(3, fsr);
-            (Label::VmFault, 4)
+            if is_emulated(sender) {
+                put(4, stored_register(&c.x, fsr));
+                (Label::VmFault, 5)
+            } else {
+                (Label::VmFault, 4)
+            }
         }
         Fault::VgicMaintenance { index } => {
             put(0, index);
@@ -318,6 +323,34 @@ pub fn write_message<A: Arch>(k: &Kernel<A>, sender: Ref<Tcb>, receiver: Ref<Tcb
         }
     };
     (label, ipc::receivable(receiver, length))
+}
+
+/// Whether a thread's instructions that fault are finished by its handler (`tcb_flags::EMULATED`).
+#[inline(always)]
+fn is_emulated(tcb: Ref<Tcb>) -> bool {
+    tcb.thread.flags.get() & thread_flag::EMULATED != 0
+}
+
+/// The register that a data abort's instruction moves, when the syndrome names it (ISV, SRT: Arm ARM D19.2.39); zero for XZR, too.
+fn stored_register(x: &[Cell<u64>], esr: u64) -> u64 {
+    const VALID: u64 = 1 << 24;
+    if esr & VALID == 0 {
+        return 0;
+    }
+    x.get((esr >> 16 & 31) as usize).map_or(0, Cell::get)
+}
+
+/// The handler did what the instruction says: `register` (31: none) has its result, and the next one follows. Nothing for a
+/// register that does not exist: the instruction runs again.
+fn finish_instruction(context: &Registers, register: u64, value: u64) {
+    const NONE: u64 = 31;
+    if register > NONE {
+        return;
+    }
+    if let Some(x) = context.x.get(register as usize) {
+        x.set(value);
+    }
+    context.pc.set(context.pc.get().wrapping_add(4));
 }
 
 /// What a handler's answer means for the thread that faulted.
@@ -346,6 +379,13 @@ pub fn answer<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, handler: Ref<Tcb>) -> Verdi
         // The first words are pc, sp and spsr for both, as in the order of WriteRegisters.
         Fault::UserException { .. } => registers::USER_EXCEPTION_WORDS,
         Fault::Timeout { .. } => registers::TIMEOUT_WORDS,
+        Fault::Vm { .. } | Fault::Vcpu { .. }
+            if words >= 2 && is_emulated(tcb) && ipc::label(info) == 0 =>
+        {
+            let (register, value) = (ipc::word(k, handler, 0), ipc::word(k, handler, 1));
+            finish_instruction(&tcb.context, register, value);
+            return Verdict::Continue;
+        }
         _ => return Verdict::Continue,
     };
     for n in 0..most.min(words) {

@@ -110,6 +110,14 @@ pub mod queued {
     pub const RELEASE: u8 = 2;
 }
 
+/// Bits of [`ThreadFields::flags`].
+pub mod thread_flag {
+    /// It may not use floating point.
+    pub const FPU_DISABLED: u8 = 1;
+    /// Its handler finishes instructions that fault.
+    pub const EMULATED: u8 = 2;
+}
+
 /// Bits of [`ThreadFields::ipc_flags`].
 pub mod ipc_flag {
     /// The capability it sends or receives with has Grant.
@@ -139,7 +147,7 @@ pub struct ThreadFields {
     pub queued: Cell<u8>,
     /// Maximum controlled priority.
     pub mcp: Cell<u8>,
-    /// `seL4_TCBFlag_*`.
+    /// [`thread_flag`].
     pub flags: Cell<u8>,
     /// Domain.
     pub domain: Cell<u8>,

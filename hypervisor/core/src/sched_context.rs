@@ -92,6 +92,7 @@ pub fn finalise<A: Arch>(k: &Kernel<A>, sc: Ref<SchedContext>) {
 }
 
 /// Time used since last asked, in µs; counted anew from now on.
+#[inline(never)]
 pub fn take_consumed_us<A: Arch>(k: &Kernel<A>, sc: Ref<SchedContext>) -> u64 {
     let uncharged = scheduler::uncharged(k, sc);
     let consumed = sc.consumed.get().wrapping_add(uncharged);

@@ -215,6 +215,7 @@ pub fn yield_behind<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, tcb: Ref<Tcb>) {
 }
 
 /// A thread that wants to run waits for its budget.
+#[inline(never)]
 pub fn postpone<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, sc: Ref<SchedContext>) {
     remove(k, tcb);
     if !refill::configured(sc) {

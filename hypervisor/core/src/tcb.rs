@@ -11,12 +11,12 @@ use crate::invocation::Invocation;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::notification;
-use crate::object::{Slot, Tcb, tcb_slot};
+use crate::object::{Slot, Tcb, tcb_slot, thread_flag};
 use crate::registers;
 use crate::sched_context;
 use crate::slot;
 use crate::thread;
-use sel4_sys::Invocation as Label;
+use sel4_sys::{Invocation as Label, tcb_flags};
 
 /// Bits of the first word of ReadRegisters, WriteRegisters and CopyRegisters.
 mod transfer_flag {
@@ -32,8 +32,11 @@ mod transfer_flag {
     pub const INTEGER: u64 = 8;
 }
 
-/// Flags that a thread can have (seL4_TCBFlag_MASK).
-const FLAGS_MASK: u64 = 1;
+/// The flags of a thread: the bit in [`crate::object::ThreadFields::flags`], and the one that user level knows.
+const FLAGS: [(u8, u64); 2] = [
+    (thread_flag::FPU_DISABLED, tcb_flags::FPU_DISABLED),
+    (thread_flag::EMULATED, tcb_flags::EMULATED),
+];
 /// An IPC buffer lies at a multiple of its size.
 const IPC_BUFFER_MASK: u64 = (1 << 10) - 1;
 
@@ -105,11 +108,19 @@ pub fn decode<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
         }
         SET_FLAGS => {
             inv.need_words(2)?;
-            let old = u64::from(tcb.thread.flags.get());
-            let new = ((old & !inv.word(k, 0)) | inv.word(k, 1)) & FLAGS_MASK;
-            tcb.thread.flags.set(new as u8);
+            let old = tcb.thread.flags.get();
+            let (clear, set) = (inv.word(k, 0), inv.word(k, 1));
+            let mut new = 0u8;
+            let mut answer = 0u64;
+            for (bit, flag) in FLAGS {
+                if set & flag != 0 || old & bit != 0 && clear & flag == 0 {
+                    new |= bit;
+                    answer |= flag;
+                }
+            }
+            tcb.thread.flags.set(new);
             k.arch.refresh(tcb);
-            inv.answer(k, &[new]);
+            inv.answer(k, &[answer]);
         }
         _ => return Err(Error::IllegalOperation),
     }

@@ -10,13 +10,12 @@ use core::arch::global_asm;
 use core::cell::Cell;
 use core::mem::offset_of;
 use kernel_core::mem::Ref;
+use kernel_core::object::thread_flag::FPU_DISABLED as DISABLED;
 use kernel_core::object::{FpuState, Tcb};
 
 /// CPTR_EL2, RES1 bits; TFP traps floating point.
 const CPTR: u64 = 0x33ff & !(1 << 10);
 const CPTR_TFP: u64 = 1 << 10;
-/// `seL4_TCBFlag_fpuDisabled`.
-const DISABLED: u8 = 1;
 
 const _: () = assert!(offset_of!(FpuState, fpsr) == 512 && offset_of!(FpuState, fpcr) == 520);
 

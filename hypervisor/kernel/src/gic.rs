@@ -177,7 +177,7 @@ impl Gic {
     }
 
     /// Masks or unmasks an interrupt.
-    #[inline]
+    #[inline(never)]
     pub fn mask(&self, irq: u64, mask: IrqMask) {
         match self {
             Self::Absent => {}

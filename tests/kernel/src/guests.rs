@@ -3,8 +3,8 @@
 use crate::same;
 use crate::suite::{Failure, Test};
 use sel4_sys::{
-    CapRights, Fault, Invocation, MessageInfo, ObjectType, VcpuReg, syscall, unknown_syscall,
-    vm_fault,
+    CapRights, Fault, Invocation, MessageInfo, ObjectType, VcpuReg, syscall, tcb_flags,
+    unknown_syscall, vm_fault,
 };
 use testbed::Env;
 use testbed::guest::{CODE_IPA, HOLE_IPA, instruction, reply_to_hvc};
@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
         unmapped,
     ),
     ("guest_register_is_written_and_pc_advanced", emulated_read),
+    ("guest_read_is_finished_by_the_answer", read_by_answer),
     ("guest_revoked_code_faults_at_the_next_fetch", revoked),
     ("guest_vcpu_registers_keep_their_values", vcpu_registers),
     ("guest_two_vcpus_keep_apart", two_guests),
@@ -124,6 +125,32 @@ fn emulated_read(env: &mut Env) -> Result<(), Failure> {
         0
     );
     let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::UnknownSyscall.word());
+    same!(fault.words[1], 0xcafe);
+    same!(
+        env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[])
+            .label,
+        0
+    );
+    Ok(())
+}
+
+/// With our kernel's own flag; seL4 says that it does not have it, and nothing more is asked of it.
+fn read_by_answer(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    let code = [instruction::LOAD_W1_X2, instruction::HVC, instruction::SELF];
+    let guest = env.bare_guest(&code, cap, 100);
+    let words = [0, tcb_flags::EMULATED];
+    let flags = env.invoke(guest.tcb, Invocation::TcbSetFlags, &words, &[]);
+    same!(flags.label, 0);
+    if flags.words[0] & tcb_flags::EMULATED == 0 {
+        return Ok(());
+    }
+    env.resume(guest.tcb);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.length(), vm_fault::LENGTH as u64 + 1);
+    let finished = MessageInfo::new(0, 0, 0, 2);
+    let fault = syscall::reply_recv(endpoint, finished, [1, 0xcafe, 0, 0], reply);
     same!(fault.info.label(), Fault::UnknownSyscall.word());
     same!(fault.words[1], 0xcafe);
     same!(

@@ -135,6 +135,40 @@ fn vm_fault_runs_the_instruction_again_whatever_the_answer() {
 }
 
 #[test]
+fn an_emulated_instruction_is_finished_by_the_answer() {
+    let c = Case::new();
+    let x = |n: usize| c.t.tcb.context.x[n].get();
+    let pc = || c.t.tcb.context.pc.get();
+    let emulated = sel4_sys::tcb_flags::EMULATED;
+    c.s.must(c.t.cap, Label::TcbSetFlags, &[0, emulated], &[]);
+    c.t.tcb.context.x[7].set(0x77);
+    // A store of x7: its value comes along.
+    let store = |s: &Stage| s.w.k.handle_vm_fault(8, 0x9347_0047, Access::Data);
+    let (_, words) = c.fault(store);
+    assert_eq!(words, [PC, 8, 0, 0x9347_0047, 0x77]);
+    c.answer(0, &[31, 5]);
+    assert_eq!((pc(), x(7)), (PC + 4, 0x77));
+    // Syndromes that name no register, or the one that is always zero.
+    for esr in [0x9247_0047, 0x935f_0047] {
+        let (_, words) = c.fault(|s| s.w.k.handle_vm_fault(8, esr, Access::Data));
+        assert_eq!(words[4], 0, "{esr:#x}");
+        c.answer(0, &[30, 6]);
+        assert_eq!(x(30), 6);
+    }
+    assert_eq!(pc(), PC + 12);
+    // What is no such answer runs the instruction again.
+    for (label, answer) in [(0, [].as_slice()), (0, &[1]), (1, &[1, 2]), (0, &[32, 2])] {
+        c.fault(store);
+        c.answer(label, answer);
+        assert_eq!((pc(), x(1)), (PC + 12, 0), "{label} {answer:?}");
+    }
+    c.s.must(c.t.cap, Label::TcbSetFlags, &[emulated, 0], &[]);
+    assert_eq!(c.fault(store).1.len(), 4);
+    c.answer(0, &[1, 2]);
+    assert_eq!((pc(), x(1)), (PC + 12, 0));
+}
+
+#[test]
 fn vcpu_faults_and_pc_advanced_by_the_handler() {
     let c = Case::new();
     c.s.must(c.vcpu, Label::ArmVcpuSetTcb, &[], &[c.t.cap]);

@@ -269,6 +269,10 @@ fn flags_and_tls() {
     assert_eq!(flags(0, 0xff), (0, [1].to_vec()));
     assert_eq!(flags(1, 1), (0, [1].to_vec()), "cleared, then set");
     assert_eq!(flags(1, 0), (0, [0].to_vec()));
+    let emulated = sel4_sys::tcb_flags::EMULATED;
+    assert_eq!(flags(0, emulated), (0, [emulated].to_vec()));
+    assert_eq!(flags(0, 1), (0, [emulated | 1].to_vec()), "one by one");
+    assert_eq!(flags(emulated, 0), (0, [1].to_vec()));
     assert_eq!(s.invoke(t.cap, Label::TcbSetFlags, &[0], &[]).0, 7);
     s.must(t.cap, Label::TcbSetTlsBase, &[0x7777], &[]);
     assert_eq!(t.tcb.context.tpidr_el0.get(), 0x7777);
