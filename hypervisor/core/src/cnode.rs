@@ -351,13 +351,9 @@ fn rotate<A: Arch>(k: &Kernel<A>, inv: &Invocation, dest: Ref<Slot>) -> Outcome 
     if source_cap.kind() == Kind::ZOMBIE || pivot_cap.kind() == Kind::ZOMBIE {
         return Err(Error::IllegalOperation);
     }
+    // As Mutate: guards are set, to none with data 0, and what could carry a badge is refused.
     let changed = |cap: Cap, badge: u64| {
-        if badge == 0 {
-            // No new capability data: the guard stays.
-            Ok(cap)
-        } else {
-            with_badge(cap, badge, BadgeUse::Mutate).ok_or(Error::IllegalOperation)
-        }
+        with_badge(cap, badge, BadgeUse::Mutate).ok_or(Error::IllegalOperation)
     };
     let to_dest = changed(pivot_cap, inv.word(k, 2))?;
     let to_pivot = changed(source_cap, inv.word(k, 5))?;

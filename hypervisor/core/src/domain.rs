@@ -58,7 +58,11 @@ pub fn decode<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
         }
         SET_START => {
             inv.need_words(1)?;
-            below(inv.word(k, 0), SCHEDULES)?;
+            // Behind the entries stands an end marker, at which nothing can start.
+            below(inv.word(k, 0), SCHEDULES.saturating_add(1))?;
+            if inv.word(k, 0) == SCHEDULES {
+                return Err(Error::InvalidArgument(0));
+            }
         }
         _ => return Err(Error::IllegalOperation),
     }

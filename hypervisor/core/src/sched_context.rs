@@ -180,9 +180,6 @@ pub fn decode_control<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
     let extra_refills = inv.word(k, 2);
     let badge = inv.word(k, 3);
     let flags = inv.word(k, 4);
-    let CapView::SchedContext { object, bits } = target.cap.get().view() else {
-        return Err(Error::InvalidCapability(1));
-    };
     let bounds = Error::Range {
         min: LEAST_BUDGET_US,
         max: k.sched.longest_us(),
@@ -198,6 +195,9 @@ pub fn decode_control<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
             max: period_us,
         });
     }
+    let CapView::SchedContext { object, bits } = target.cap.get().view() else {
+        return Err(Error::InvalidCapability(1));
+    };
     let most = capacity(bits);
     let refills = extra_refills.saturating_add(MIN_REFILLS);
     if refills > most {

@@ -99,7 +99,12 @@ pub fn decode<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
         }
         ACK => {
             inv.need_words(1)?;
-            if !k.arch.vcpu_ack_vppi(vcpu, inv.word(k, 0)) {
+            let irq = inv.word(k, 0);
+            let max = k.arch.max_irq();
+            if irq > max {
+                return Err(Error::Range { min: 0, max });
+            }
+            if !k.arch.vcpu_ack_vppi(vcpu, irq) {
                 return Err(Error::InvalidArgument(0));
             }
         }

@@ -121,13 +121,16 @@ fn map_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: FrameParts) -> Out
     let vaddr = inv.word(k, 0);
     let space = space(k, vspace.cap.get(), 1)?;
     let shift = frame.size.bits();
+    if vaddr & (1u64 << shift).wrapping_sub(1) != 0 {
+        return Err(Error::Alignment);
+    }
     match frame.mapping {
         Some(mapping) => {
             if mapping.asid != space.asid {
                 return Err(Error::InvalidCapability(1));
             }
             if mapping.vaddr != vaddr {
-                return Err(Error::InvalidArgument(2));
+                return Err(Error::InvalidArgument(0));
             }
         }
         None => {
@@ -135,9 +138,6 @@ fn map_frame<A: Arch>(k: &Kernel<A>, inv: &Invocation, frame: FrameParts) -> Out
                 return Err(Error::InvalidArgument(0));
             }
         }
-    }
-    if vaddr & (1u64 << shift).wrapping_sub(1) != 0 {
-        return Err(Error::Alignment);
     }
     let place = paging::walk(k, space.root, vaddr);
     if place.shift != shift {

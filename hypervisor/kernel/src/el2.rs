@@ -25,6 +25,9 @@ const VMID_SHIFT: u32 = 48;
 
 /// SPSR: condition flags.
 const FLAGS: u64 = 0xf000_0000;
+/// SPSR of a native thread besides its flags: EL0, A and F set. Neither keeps an exception from EL2; debuggers of seL4's threads
+/// see these two bits.
+const USER: u64 = 0x140;
 /// SPSR: what a guest may have set besides: PAN, UAO, DIT, TCO, SSBS, BTYPE, DAIF.
 const GUEST_BITS: u64 = 0x03c0_0000 | 0x1000 | 0xc00 | 0x3c0;
 /// SPSR of AArch32 user mode: flags, Q, IT, GE, E, A, I, F, T, mode.
@@ -232,12 +235,12 @@ impl Arch for El2 {
     }
 
     fn init_context(&self, registers: &Registers) {
-        registers.spsr.set(MODE_EL0T);
+        registers.spsr.set(USER);
     }
 
     fn sanitise_spsr(&self, spsr: u64, vcpu: Option<Ref<Vcpu>>) -> u64 {
         match (vcpu, spsr & MODE) {
-            (None, _) => spsr & FLAGS,
+            (None, _) => spsr & FLAGS | USER,
             (Some(_), MODE_USR32) => spsr & AARCH32_BITS,
             (Some(_), mode @ (MODE_EL0T | MODE_EL1T | MODE_EL1H)) => {
                 spsr & (FLAGS | GUEST_BITS) | mode

@@ -25,8 +25,9 @@ const MDCR_GUEST: u64 = MDCR | 1 << 6 | 1 << 5;
 /// SCTLR_EL1 while native threads run (they see EL0's part of it): RES1 bits, UCI, nTWE, nTWI, UCT, DZE, I, C.
 const SCTLR_NATIVE: u64 =
     0x30d0_0800 | 1 << 26 | 1 << 18 | 1 << 16 | 1 << 15 | 1 << 14 | 1 << 12 | 1 << 2;
-/// SCTLR_EL1 of a new vCPU: RES1 bits, everything off.
-const SCTLR_RESET: u64 = 0x30d0_0800;
+/// SCTLR_EL1 of a new vCPU, as seL4 starts one: RES1 bits, translation and caches off; EL0 may wait, read CTR_EL0, maintain
+/// caches and use the AArch32 barriers (UCI, nTWE, nTWI, UCT, CP15BEN).
+const SCTLR_RESET: u64 = 0x30d0_0800 | 1 << 26 | 1 << 18 | 1 << 16 | 1 << 15 | 1 << 5;
 /// CPACR_EL1 while native threads run: EL1's trap of floating point off (EL2's decides).
 const CPACR_NATIVE: u64 = 3 << 20;
 /// CNTKCTL_EL1 while native threads run: EL0 reads both counters.

@@ -12,6 +12,8 @@
 fn main() {}
 
 #[cfg(target_os = "none")]
+mod answers;
+#[cfg(target_os = "none")]
 mod capabilities;
 #[cfg(all(target_os = "none", feature = "debug"))]
 mod debug;
@@ -59,6 +61,10 @@ mod suite {
     pub fn run(env: &mut Env) {
         let groups = [
             crate::capabilities::TESTS,
+            crate::answers::capabilities::TESTS,
+            crate::answers::memory::TESTS,
+            crate::answers::threads::TESTS,
+            crate::answers::machine::TESTS,
             crate::memory::TESTS,
             crate::ipc::TESTS,
             crate::threads::TESTS,

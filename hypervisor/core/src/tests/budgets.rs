@@ -193,6 +193,8 @@ fn what_cannot_be_configured() {
         )
     };
     assert_eq!(f(&[1000, 1000, 0, 0, 0], SCHED_CONTROL), (2, [1].to_vec()));
+    let range = (4, [20, max].to_vec());
+    assert_eq!(f(&[0, 0, 0, 0, 0], SCHED_CONTROL), range, "words first");
     assert_eq!(f(&[19, 1000, 0, 0, 0], sc), (4, [20, max].to_vec()));
     assert_eq!(f(&[20, max + 1, 0, 0, 0], sc), (4, [20, max].to_vec()));
     assert_eq!(f(&[1001, 1000, 0, 0, 0], sc), (4, [20, 1000].to_vec()));

@@ -114,6 +114,34 @@ fn mutate_sets_a_guard_and_stays_revocable() {
     w.assert_consistent();
 }
 
+#[test]
+fn rotate_sets_guards_as_mutate_does() {
+    let w = endpoint();
+    for slot in [21, 22] {
+        w.retype(slots::RAM, ObjectType::CapTable, 4, slot, 1)
+            .unwrap();
+    }
+    // A guard of 8 bits, then one of none.
+    w.call(
+        slots::CNODE,
+        Label::CNodeMutate,
+        &[23, 64, 21, 64, 5 << 6 | 8],
+        &[slots::CNODE],
+    )
+    .unwrap();
+    rotate(&w, 24, 23, 22).unwrap();
+    let guard = |slot| match w.cap(slot) {
+        CapView::CNode { guard_bits, .. } => guard_bits,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((guard(24), guard(23)), (0, 0));
+    // What could have a badge is not moved along, as on seL4.
+    assert_eq!(rotate(&w, 25, 20, 23), Err(Error::IllegalOperation));
+    assert_eq!(rotate(&w, 25, 23, 20), Err(Error::IllegalOperation));
+    assert_eq!(filled(&w, 20..30), [20, 23, 24]);
+    w.assert_consistent();
+}
+
 fn rotate(w: &World, dest: u64, pivot: u64, source: u64) -> Result<u64, Error> {
     let words = [dest, 64, 0, pivot, 64, 0, source, 64];
     w.call(
@@ -126,20 +154,20 @@ fn rotate(w: &World, dest: u64, pivot: u64, source: u64) -> Result<u64, Error> {
 
 #[test]
 fn rotate_moves_two_at_once() {
-    let w = endpoint();
-    w.retype(slots::RAM, ObjectType::Notification, 0, 21, 1)
-        .unwrap();
+    let w = World::new();
+    w.retype(slots::RAM, ObjectType::Tcb, 0, 20, 1).unwrap();
+    w.retype(slots::RAM, ObjectType::Reply, 0, 21, 1).unwrap();
     w.copy(23, 20).unwrap();
     // 20 -> 22, 21 -> 20.
     rotate(&w, 22, 20, 21).unwrap();
-    assert!(matches!(w.cap(22), CapView::Endpoint { .. }));
-    assert!(matches!(w.cap(20), CapView::Notification { .. }));
+    assert!(matches!(w.cap(22), CapView::Thread(_)));
+    assert!(matches!(w.cap(20), CapView::Reply { .. }));
     assert!(w.slot(21).cap.get().is_null());
     w.assert_consistent();
     // Swap.
     rotate(&w, 20, 22, 20).unwrap();
-    assert!(matches!(w.cap(20), CapView::Endpoint { .. }));
-    assert!(matches!(w.cap(22), CapView::Notification { .. }));
+    assert!(matches!(w.cap(20), CapView::Thread(_)));
+    assert!(matches!(w.cap(22), CapView::Reply { .. }));
     w.assert_consistent();
     // Neighbours in the derivation list.
     rotate(&w, 20, 23, 20).unwrap();

@@ -153,6 +153,10 @@ fn vcpu_registers_and_interrupts() {
         w.call(20, Label::ArmVcpuAckVppi, &[30], &[]),
         Err(Error::InvalidArgument(0))
     );
+    assert_eq!(
+        w.call(20, Label::ArmVcpuAckVppi, &[64], &[]),
+        Err(Error::Range { min: 0, max: 63 })
+    );
 }
 
 #[test]
@@ -190,4 +194,8 @@ fn there_is_one_domain() {
     assert_eq!(configure([1, 0, 100]), Err(Error::Range { min: 0, max: 0 }));
     assert_eq!(configure([0, 1, 100]), Err(Error::Range { min: 0, max: 0 }));
     assert_eq!(configure([0, 0, 0]), Err(Error::InvalidArgument(2)));
+    let start = |index: u64| w.call(slots::DOMAIN, Label::DomainScheduleSetStart, &[index], &[]);
+    start(0).unwrap();
+    assert_eq!(start(1), Err(Error::InvalidArgument(0)), "the end marker");
+    assert_eq!(start(2), Err(Error::Range { min: 0, max: 1 }));
 }

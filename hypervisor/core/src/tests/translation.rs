@@ -177,6 +177,7 @@ fn downgrades_and_replacements_invalidate() {
 fn errors_of_page_map() {
     let w = space_and_large();
     assert_eq!(map(&w, PAGE, VADDR + 1, ALL), Err(Error::Alignment));
+    assert_eq!(map(&w, PAGE, 1 << 40 | 1, ALL), Err(Error::Alignment));
     assert_eq!(map(&w, PAGE, 1 << 40, ALL), Err(Error::InvalidArgument(0)));
     assert_eq!(map(&w, PAGE, 0x8000_0000, ALL), Err(missing(30)));
     assert_eq!(map(&w, PAGE, VADDR + (1 << 21), ALL), Err(missing(21)));
@@ -186,8 +187,9 @@ fn errors_of_page_map() {
     map(&w, PAGE, VADDR, ALL).unwrap();
     assert_eq!(
         map(&w, PAGE, VADDR + 4096, ALL),
-        Err(Error::InvalidArgument(2))
+        Err(Error::InvalidArgument(0))
     );
+    assert_eq!(map(&w, PAGE, VADDR + 1, ALL), Err(Error::Alignment));
     assert_eq!(
         w.call(PAGE, Label::ArmPageMap, &[VADDR, 3, 1], &[VSPACE + 1]),
         Err(Error::InvalidCapability(1))
