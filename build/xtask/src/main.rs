@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+#[cfg(test)]
+mod book;
 mod boot;
 mod bundle;
 mod cargo;

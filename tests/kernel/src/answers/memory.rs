@@ -79,6 +79,8 @@ fn spaces(env: &mut Env) -> Result<(), Failure> {
     let unassigned = env.object(ObjectType::VSpace, 0);
     let table = env.object(ObjectType::PageTable, 0);
     let node = env.object(ObjectType::CapTable, 4);
+    let frame = env.object(ObjectType::SmallPage, 0);
+    let mapped = env.map_here(frame);
     for label in [
         Invocation::ArmVSpaceCleanData,
         Invocation::ArmVSpaceInvalidateData,
@@ -91,6 +93,7 @@ fn spaces(env: &mut Env) -> Result<(), Failure> {
         ];
         check(env, unassigned, &rows)?;
         check(env, SPACE, &rows)?;
+        check(env, SPACE, &[(label, &[mapped, mapped + 64], &[], OK, &[])])?;
         check(env, unassigned, &[(label, &[0, 1], &[], CAPABILITY, &[0])])?;
     }
     let (map, unmap) = (Invocation::ArmPageTableMap, Invocation::ArmPageTableUnmap);
