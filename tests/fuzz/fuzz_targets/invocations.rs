@@ -39,7 +39,11 @@ fuzz_target!(|bytes: &[u8]| {
             .map(|pair| {
                 let word = u64::from(u16::from_le_bytes([pair[0], pair[1]]));
                 // Small numbers, and now and then one with high bits.
-                if word & 0x8000 == 0 { word } else { word << 48 | word }
+                if word & 0x8000 == 0 {
+                    word
+                } else {
+                    word << 48 | word
+                }
             })
             .collect();
         let Some(label) = Invocation::from_word(u64::from(head[1] % 80)) else {

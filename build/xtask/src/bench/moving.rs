@@ -47,7 +47,7 @@ pub fn rows(
     let setting = Setting {
         image,
         machine: Machine {
-            // The host's clock while nothing runs: what a guest frees is reported after 2 s, and asked for before.
+            // The host's clock while nothing runs: the machine does not race ahead of whoever asks it.
             count: Count::Paced,
             ..Machine::virt(description.memory_mib)
         },
@@ -66,9 +66,10 @@ pub fn rows(
         })
         .context("growing from the pool")?;
         rig.ask("giver", &format!("touch {}", TOUCHED_MIB << 20))?;
-        set_buffer(&mut rig, "giver", MODEST_PERCENT)?;
+        // What it frees it keeps as its buffer, so nothing has moved before the decision.
         rig.ask("giver", "free")?;
         let moved = watch(&mut rig, "taker", |rig| {
+            set_buffer(rig, "giver", MODEST_PERCENT)?;
             set_buffer(rig, "taker", GREEDY_PERCENT)
         })
         .context("moving")?;
