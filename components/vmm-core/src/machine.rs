@@ -437,6 +437,7 @@ impl Machine {
         let wishes = self.follower.look(target, &self.table, drivers, now_ms);
         if drivers.hotplug == Driver::Live {
             self.hotplug.request(wishes.plugged_pieces);
+            self.table.set_plug_wish(wishes.plugged_pieces);
             if wishes.kick == Kick::Now {
                 self.hotplug.kick();
             }

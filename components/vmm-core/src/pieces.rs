@@ -175,6 +175,7 @@ pub struct Table {
     plugged: u32,
     granted: u32,
     keep: u32,
+    plug_wish: u32,
 }
 
 impl Table {
@@ -192,6 +193,7 @@ impl Table {
             plugged: 0,
             granted: 0,
             keep: 0,
+            plug_wish: u32::MAX,
         }
     }
 
@@ -377,6 +379,12 @@ impl Table {
         }
     }
 
+    /// Says how many plugged pieces the guest is asked to have. What it has beyond them goes back by its unplugging, and is
+    /// not taken elsewhere by a report: that would have to be brought back when the unplugging is done.
+    pub const fn set_plug_wish(&mut self, pieces: u32) {
+        self.plug_wish = pieces;
+    }
+
     /// The guest reported every page of these bytes free: whole pieces in them go back, down to what the guest keeps.
     /// How many did.
     pub fn report_free(&mut self, ipa: u64, len: u64, supply: &mut impl Supply) -> u32 {
@@ -388,10 +396,10 @@ impl Table {
         };
         let mut given = 0;
         let mut at = first.max(map::RAM);
+        let leaving = self.plugged.saturating_sub(self.plug_wish);
+        let least = self.keep.saturating_add(leaving);
         // At most one pass over all pieces: addresses between the regions are skipped.
-        while self.granted > self.keep
-            && at.checked_add(PIECE_BYTES).is_some_and(|next| next <= end)
-        {
+        while self.granted > least && at.checked_add(PIECE_BYTES).is_some_and(|next| next <= end) {
             match self.index_of(at) {
                 Some(index) => {
                     if let State::Granted(piece) = self.state(index)

@@ -257,6 +257,29 @@ fn the_buffer_stays_with_its_guest_although_it_is_free() {
 }
 
 #[test]
+fn what_leaves_by_unplugging_is_not_taken_by_a_report() {
+    let (mut table, mut supply) = started(4, 4);
+    supply.target = 8;
+    let base = table.hotplug_base();
+    for index in 4..8 {
+        table.take(index, &mut supply).unwrap();
+    }
+    table.set_keep(5);
+    table.set_plug_wish(2);
+    assert_eq!(
+        table.report_free(map::RAM, 4 * PIECE_BYTES, &mut supply),
+        1,
+        "two of the three too many are unplugged"
+    );
+    for index in 6..8 {
+        table.unplug(index, &mut supply).unwrap();
+    }
+    assert_eq!(table.report_free(base, 2 * PIECE_BYTES, &mut supply), 0);
+    table.set_keep(0);
+    assert_eq!(table.report_free(base, 2 * PIECE_BYTES, &mut supply), 2);
+}
+
+#[test]
 fn a_report_that_covers_the_address_space_is_bounded() {
     let (mut table, mut supply) = started(2, 2);
     assert_eq!(table.report_free(0, u64::MAX, &mut supply), 2);

@@ -26,6 +26,8 @@ const MOVED_PAGES: f64 = (MOVED_MIB * 256) as f64;
 const MOVED_PIECES: f64 = (MOVED_MIB / 2) as f64;
 /// What the giver's workload writes before, so that what moves has been used.
 const TOUCHED_MIB: u64 = 256;
+/// After this much time a past demand counts for nothing any more.
+const FORGOTTEN_MS: u64 = 12_000;
 /// A buffer with which a guest wants all it may have, and one with which it wants next to nothing beside what it uses.
 const GREEDY_PERCENT: u8 = 95;
 const MODEST_PERCENT: u8 = 5;
@@ -66,11 +68,16 @@ pub fn rows(
         })
         .context("growing from the pool")?;
         rig.ask("giver", &format!("touch {}", TOUCHED_MIB << 20))?;
-        // What it frees it keeps as its buffer, so nothing has moved before the decision.
+        // What it frees it keeps as its buffer, so nothing has moved before the decision; and by then the balancer has
+        // forgotten that it was needed.
         rig.ask("giver", "free")?;
+        let freed_ms = rig.look()?.t_ms;
+        while rig.look()?.t_ms < freed_ms + FORGOTTEN_MS {
+            rig.board.pump(Duration::from_millis(500));
+        }
         let moved = watch(&mut rig, "taker", |rig| {
-            set_buffer(rig, "giver", MODEST_PERCENT)?;
-            set_buffer(rig, "taker", GREEDY_PERCENT)
+            set_buffer(rig, "taker", GREEDY_PERCENT)?;
+            set_buffer(rig, "giver", MODEST_PERCENT)
         })
         .context("moving")?;
         rig.look()?;
