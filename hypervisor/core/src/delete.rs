@@ -112,6 +112,10 @@ fn delete_object<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Progress {
 pub fn revoke<A: Arch>(k: &Kernel<A>, slot: Ref<Slot>) -> Progress {
     // Each round deletes one child; nothing can be derived meanwhile.
     while let Some(child) = cdt::first_child(slot) {
+        #[cfg(test)]
+        if planted::is_missed(slot, child) {
+            break;
+        }
         if delete(k, child) == Progress::Preempted {
             return Progress::Preempted;
         }
@@ -346,4 +350,22 @@ fn moved(root: Ref<Slot>, home: Ref<Slot>, other: Ref<Slot>) -> Ref<Slot> {
 fn bring_home(slot: Ref<Slot>, zombie: ZombieParts) {
     let home = zombie.first();
     cdt::swap(slot, home, home.cap.get(), slot.cap.get());
+}
+
+/// A fault that tests plant, to show that they would notice it.
+#[cfg(test)]
+pub mod planted {
+    use super::{Ref, Slot};
+    use core::cell::Cell;
+
+    std::thread_local! {
+        /// Revocation leaves one child where it is.
+        pub static MISSES_ONE_CHILD: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Whether revocation of `slot` is to miss `child`: the last one left.
+    pub fn is_missed(slot: Ref<Slot>, child: Ref<Slot>) -> bool {
+        let next = child.next.get();
+        MISSES_ONE_CHILD.get() && !next.is_some_and(|next| super::cdt::is_child(slot, next))
+    }
 }

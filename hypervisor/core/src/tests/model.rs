@@ -267,3 +267,20 @@ proptest! {
         w.assert_consistent();
     }
 }
+
+#[test]
+#[should_panic(expected = "after Revoke")]
+fn a_revoke_that_misses_one_child_is_noticed() {
+    let w = World::new();
+    w.retype(slots::RAM, ObjectType::Untyped, 13, UNTYPED, 1)
+        .unwrap();
+    let mut model = Model::default();
+    let what = true;
+    apply(&w, &mut model, &Operation::Retype { dest: FIRST, what });
+    for dest in FIRST + 1..FIRST + 4 {
+        let source = FIRST;
+        apply(&w, &mut model, &Operation::Copy { dest, source });
+    }
+    crate::delete::planted::MISSES_ONE_CHILD.set(true);
+    apply(&w, &mut model, &Operation::Revoke { slot: FIRST });
+}
