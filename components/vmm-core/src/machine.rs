@@ -2,6 +2,8 @@
 //!
 //! One [`Machine`] per guest. The binary feeds it faults and signals; everything it needs from outside is the [`Host`].
 
+mod reports;
+
 use crate::follow::{Driver, Drivers, Follower, Kick};
 use crate::gic::{Gic, Level, Lists};
 use crate::pieces::View;
@@ -18,6 +20,7 @@ use protocol::layout::ipa as map;
 use protocol::memory::Account;
 use protocol::startup::Gic as GicVersion;
 use protocol::units::{PieceId, Pieces};
+use reports::Had;
 
 /// Devices on the virtio-mmio bus.
 pub const VIRTIO_DEVICES: u32 = 4;
@@ -122,6 +125,8 @@ pub struct Machine {
     report_distance_ms: u64,
     last_report_ms: u64,
     asked_ms: Option<u64>,
+    /// What the guest had when its last statistics were taken.
+    counted: Option<Had>,
     urgent: Urgency,
     touched_pieces: u32,
     busy_until_ms: u64,
@@ -155,6 +160,7 @@ impl Machine {
             report_distance_ms: REPORT_MS,
             last_report_ms: 0,
             asked_ms: None,
+            counted: None,
             urgent: Urgency::Periodic,
             touched_pieces: 0,
             busy_until_ms: 0,
@@ -306,6 +312,9 @@ impl Machine {
     fn balloon_happened<H: Host>(&mut self, happened: Happened, host: &mut H, now_ms: u64) {
         if happened.unasked_deflation || happened.starved {
             self.urgent = Urgency::Event;
+        }
+        if happened.statistics {
+            self.counted = Some(self.has());
         }
         let answered = happened.statistics && self.asked_ms.take().is_some();
         let first = happened.statistics && self.last_report_ms == 0;
@@ -542,30 +551,6 @@ impl Machine {
             self.report_distance_ms
         };
         self.next_report_ms = now_ms + distance_ms;
-    }
-
-    /// What the balancer hears.
-    #[must_use]
-    pub fn report(&self) -> Report {
-        let statistics = self.balloon.statistics();
-        let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes / 1024);
-        let pieces = |pieces: u32| u64::from(pieces) * 2048;
-        let ballooned_kib = u64::from(self.table.ballooned_pages()) * 4;
-        // What waits for the rest of its plug is neither used nor available to the guest.
-        let plugged = self.table.plugged().saturating_sub(self.hotplug.coming());
-        let plugged_kib = pieces(plugged);
-        Report {
-            visible_kib: (pieces(self.table.startup()) + plugged_kib).saturating_sub(ballooned_kib),
-            available_kib: kib(statistics.available),
-            free_kib: kib(statistics.free),
-            total_kib: kib(statistics.total),
-            stranded_kib: u64::from(self.table.stranded_pages()) * 4,
-            plugged_kib,
-            ballooned_kib,
-            counters: statistics.counters,
-            deflating_kib: pieces(self.balloon.missing_pieces()),
-            urgent: self.urgent,
-        }
     }
 
     /// Whether an interrupt waits for the guest.

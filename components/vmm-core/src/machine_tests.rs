@@ -178,14 +178,19 @@ fn set_up_queue(machine: &mut Machine, world: &mut World, device: u64, queue: u6
 
 /// Offers one list of page numbers.
 fn offer_pages(machine: &mut Machine, world: &mut World, queue: u64, base: u64, pages: &[u32]) {
+    let list: Vec<u8> = pages.iter().flat_map(|page| page.to_le_bytes()).collect();
+    offer_bytes(machine, world, queue, base, &list);
+}
+
+/// Offers one buffer.
+fn offer_bytes(machine: &mut Machine, world: &mut World, queue: u64, base: u64, bytes: &[u8]) {
     let mut view = View {
         table: &mut machine.table,
         supply: world,
     };
-    let list: Vec<u8> = pages.iter().flat_map(|page| page.to_le_bytes()).collect();
-    view.write(base + 0x3000, &list).unwrap();
+    view.write(base + 0x3000, bytes).unwrap();
     let mut descriptor = (base + 0x3000).to_le_bytes().to_vec();
-    descriptor.extend_from_slice(&(list.len() as u32).to_le_bytes());
+    descriptor.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     descriptor.extend_from_slice(&[0; 4]);
     view.write(base, &descriptor).unwrap();
     let index = view.read_u16(base + 0x1002).unwrap();
@@ -232,6 +237,52 @@ fn memory_for_a_deflation_is_no_reason_to_deflate_more() {
     world.supply.target = 8;
     machine.memory_changed(&mut world, 60);
     assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 0);
+}
+
+/// A report that cannot wait for the guest: what it says of it is of one moment, whatever came or went since.
+#[test]
+fn memory_that_moved_since_the_last_statistics_is_no_change_of_demand() {
+    let (mut machine, mut world) = machine(8, 0);
+    word(&mut machine, &mut world, BALLOON + 0x70, 3);
+    for half in 0..2 {
+        word(&mut machine, &mut world, BALLOON + 0x14, half);
+        let offered = machine.read(BALLOON + 0x10, Width::Word);
+        word(&mut machine, &mut world, BALLOON + 0x24, half);
+        word(&mut machine, &mut world, BALLOON + 0x20, offered);
+    }
+    word(&mut machine, &mut world, BALLOON + 0x70, 11);
+    let (inflate, statistics) = (map::RAM, map::RAM + 0x8000);
+    set_up_queue(&mut machine, &mut world, BALLOON, 0, inflate);
+    set_up_queue(&mut machine, &mut world, BALLOON, 2, statistics);
+    word(&mut machine, &mut world, BALLOON + 0x70, 15);
+    world.supply.target = 6;
+    machine.memory_changed(&mut world, 0);
+    let first = (map::RAM / 4096) as u32;
+    let pages: Vec<u32> = (first + 512..first + 1536).collect();
+    let tell = |machine: &mut Machine, world: &mut World, available: u64| {
+        let mut entry = 6u16.to_le_bytes().to_vec();
+        entry.extend_from_slice(&available.to_le_bytes());
+        offer_bytes(machine, world, 2, statistics, &entry);
+    };
+    let used_kib = |world: &World| {
+        let report = world.reports.last().unwrap();
+        report.visible_kib - report.available_kib.unwrap()
+    };
+    tell(&mut machine, &mut world, 10 << 20);
+    assert_eq!(used_kib(&world), 6 << 10);
+    // 4 MiB go; the guest does not answer in time.
+    offer_pages(&mut machine, &mut world, 0, inflate, &pages);
+    assert_eq!(machine.table.granted(), 6);
+    machine.time(&mut world, 1000);
+    machine.time(&mut world, 1200);
+    assert_eq!(world.reports.len(), 2);
+    assert_eq!(used_kib(&world), 6 << 10);
+    // Then it does, and the next report has both.
+    tell(&mut machine, &mut world, 5 << 20);
+    machine.time(&mut world, 2000);
+    machine.time(&mut world, 2200);
+    assert_eq!(used_kib(&world), 7 << 10);
+    assert_eq!(world.reports.last().unwrap().ballooned_kib, 4 << 10);
 }
 
 #[test]
