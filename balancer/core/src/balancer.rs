@@ -1,7 +1,7 @@
 //! The state machine: what the component asks of the policy, and each decision.
 
-use crate::guest::{Guest, ReclaimStep};
-use crate::plan::{Entry, plan};
+use crate::guest::{BALANCED_MS, Guest, ReclaimStep};
+use crate::plan::{Entry, Supply, plan};
 use crate::refusal::Refusal;
 use crate::settings::{change, check};
 use crate::share::{Parts, fill};
@@ -89,6 +89,8 @@ pub struct Balancer {
     rooms: [Option<Room>; MAX_GUESTS],
     host: HostAccount,
     rounds: u32,
+    /// Whether the last decision had enough for all.
+    supply: Supply,
 }
 
 impl Balancer {
@@ -107,6 +109,7 @@ impl Balancer {
                 promised: Pieces(0),
             },
             rounds: 0,
+            supply: Supply::Enough,
         }
     }
 
@@ -217,10 +220,16 @@ impl Balancer {
         guest: GuestId,
         report: &Report,
     ) -> Result<(NextReport, Urgent), Refusal> {
+        let supply = self.supply;
         let Some(guest) = self.guest_mut(guest) else {
             return Err(Refusal::NotRunning(guest));
         };
         let (urgent, in_ms) = guest.take_report(now_ms, report);
+        // What somebody uses no longer, others wait for.
+        let in_ms = match supply {
+            Supply::Enough => in_ms,
+            Supply::Short => in_ms.min(BALANCED_MS),
+        };
         let keep = guest.keep();
         let urgent = match report.urgent {
             Urgency::Event | Urgency::Starved => Urgent::Yes,
@@ -305,6 +314,7 @@ impl Balancer {
         let free = self.free(now_ms, snapshot);
         let capacity = claims.plus(free).minus(self.debt(now_ms, snapshot));
         let plan = plan(capacity.0, &entries);
+        self.supply = plan.supply;
 
         let mut budget = free;
         // What nobody has a claim on, the reserve too: for such it is there.
@@ -354,7 +364,9 @@ impl Balancer {
                 let goal = step(*entry, guest.claim(current), goal);
                 let target = guest.target_for(now_ms, goal);
                 let short = guest.is_short() && target > current;
-                if target < current && worth(current, target) {
+                // A guest that waits to start may lack no more than one piece.
+                let owed = reserve_debt > Pieces(0);
+                if target < current && (owed || worth(current, target)) {
                     let before = guest.claim(current);
                     push(&mut actions, id, target);
                     guest.note_target(now_ms, target);

@@ -2,7 +2,7 @@
 
 use crate::balancer::Urgent;
 use crate::floor::floor;
-use crate::observe::{Observed, Observer, PEAK_WINDOW_S, Shortage, buffer_kib};
+use crate::observe::{Observed, Observer, PEAK_WINDOW_S, Shortage, buffer_kib, low_mark_kib};
 use crate::plan::{Entry, Standing};
 use crate::why::Why;
 use protocol::balancer::{Flag, Mode, PauseState, Report, Row, Settings, Status};
@@ -19,7 +19,7 @@ const STATUS_PERCENT: u64 = 2;
 const CALM_MS: u32 = 1000;
 const PRESSED_MS: u32 = 10;
 /// ... and with just the buffer left.
-const BALANCED_MS: u32 = 200;
+pub(crate) const BALANCED_MS: u32 = 200;
 /// A guest that stays pressed cannot be helped at this moment; after so many reports it is asked less often.
 const PRESSED_REPORTS: u16 = 64;
 const STILL_PRESSED_MS: u32 = 100;
@@ -29,8 +29,15 @@ const RECLAIM_US_PER_PIECE: u64 = 1_000_000 / 512;
 const WINDOW_S: u8 = 2;
 /// A guest that is given more within this time after it had to give is being played ping-pong with.
 const REVERSAL_MS: u64 = 30_000;
+/// ... if it is given more than this part of what it went down to: following a guest that moves a little is no game.
+const REVERSAL_PART: u32 = 16;
 /// After this time without one the window is short again.
 const FORGET_MS: u64 = 60_000;
+
+/// A guest that grows keeps what it will use within this time: it cannot have back sooner what it gave.
+const GIVE_BACK_MS: u64 = 1000;
+/// ... and every guest so many times what it would count as short with.
+const LOW_MARKS: u64 = 2;
 
 /// A guest that was asked to give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +75,8 @@ pub(crate) enum ReclaimStep {
 #[derive(Clone, Copy, Debug)]
 struct Damping {
     window_s: u8,
-    lowered_ms: Option<u64>,
+    /// When it last had to give, and how far down.
+    lowered: Option<(u64, Pieces)>,
     reversed_ms: Option<u64>,
 }
 
@@ -110,7 +118,7 @@ impl Guest {
             reclaim: None,
             damping: Damping {
                 window_s: WINDOW_S,
-                lowered_ms: None,
+                lowered: None,
                 reversed_ms: None,
             },
         }
@@ -126,9 +134,12 @@ impl Guest {
         };
         self.reported_ms = Some(now_ms);
         let percent = self.settings.buffer_percent;
+        let owed_kib = report
+            .visible_kib
+            .saturating_sub(self.account.target.mib() * 1024);
         let seen = self
             .observer
-            .observe(now_ms, report, available_kib, percent);
+            .observe(now_ms, report, available_kib, percent, owed_kib);
         let buffer = buffer_kib(seen.visible_kib, percent);
         let next_ms = if self.settings.mode == Mode::Static {
             CALM_MS
@@ -223,9 +234,16 @@ impl Guest {
 
     /// demand / (1 - buffer), and what lies stranded, without regard to bounds.
     fn wanted(&self, demand_kib: u64) -> Pieces {
+        let with_buffer_mib = self.with_buffer_kib(demand_kib).div_ceil(1024);
+        Pieces::from_mib_ceil(with_buffer_mib).plus(self.stranded())
+    }
+
+    fn with_buffer_kib(&self, demand_kib: u64) -> u64 {
         let rest = 100 - u64::from(self.settings.buffer_percent.clamp(5, 95));
-        let with_buffer_kib = demand_kib.saturating_mul(100).div_ceil(rest);
-        Pieces::from_mib_ceil(with_buffer_kib.div_ceil(1024)).plus(self.stranded())
+        demand_kib
+            .saturating_mul(100)
+            .div_ceil(rest)
+            .max(demand_kib)
     }
 
     /// The target that brings what it holds to `goal`. A VMM follows a target with what its guest sees, and holds what is
@@ -253,10 +271,16 @@ impl Guest {
         }
     }
 
-    /// The demand that counts: the highest of the guest's window.
-    fn demand_kib(&self, now_ms: u64) -> u64 {
-        self.observer
-            .peak_kib(now_ms, usize::from(self.damping.window_s))
+    /// The highest demand of the guest's window, which grows against ping-pong.
+    fn damped_kib(&self, now_ms: u64) -> u64 {
+        let window_s = usize::from(self.damping.window_s);
+        self.observer.peak_kib(now_ms, window_s)
+    }
+
+    /// The highest demand of three quarters of that window: what counts when others need what it only remembers.
+    fn recent_kib(&self, now_ms: u64) -> u64 {
+        let window_s = (self.damping.window_s / 4 * 3).max(WINDOW_S);
+        self.observer.peak_kib(now_ms, usize::from(window_s))
     }
 
     /// What it will keep once its demand of the last seconds is forgotten, in held memory.
@@ -271,16 +295,32 @@ impl Guest {
 
     /// What a co-operative reclaim leaves, in visible memory.
     fn visible_floor(&self, now_ms: u64) -> Pieces {
-        self.floor_for(self.demand_kib(now_ms))
+        let recent_kib = self.recent_kib(now_ms);
+        self.floor_for(recent_kib)
+            .max(self.floor_with(recent_kib, self.growth_kib()))
     }
 
+    /// What it cannot do without while it needs this much, in visible memory.
     fn floor_for(&self, demand_kib: u64) -> Pieces {
+        self.floor_with(demand_kib, low_mark_kib(demand_kib) * LOW_MARKS)
+    }
+
+    /// With its demand alone a guest would be short at once: `margin_kib` is left to it as well, at most its buffer.
+    fn floor_with(&self, demand_kib: u64, margin_kib: u64) -> Pieces {
         let total_kib = self
             .report
             .visible_kib
             .saturating_add(self.report.ballooned_kib);
         let minimum = self.settings.bounds.minimum.max(self.account.minimum);
-        floor(minimum, total_kib, demand_kib)
+        let needed_kib = demand_kib
+            .saturating_add(margin_kib)
+            .min(self.with_buffer_kib(demand_kib));
+        floor(minimum, total_kib, needed_kib)
+    }
+
+    /// What it will use before it could have back what it gave.
+    const fn growth_kib(&self) -> u64 {
+        self.observer.last().rise_kib_s.saturating_mul(GIVE_BACK_MS) / 1000
     }
 
     fn stranded(&self) -> Pieces {
@@ -300,25 +340,31 @@ impl Guest {
                 standing: Standing::Shares,
                 held: held.0,
                 claim: startup,
+                need: startup,
                 demand: startup,
                 want: startup,
                 floor: startup.min(held.max(minimum).0),
                 weight,
             };
         }
-        let demand_kib = self.demand_kib(now_ms);
+        let demand_kib = self.damped_kib(now_ms);
         let demand = Pieces::from_mib_ceil(demand_kib.div_ceil(1024)).plus(self.stranded());
+        let need = self
+            .floor_for(self.recent_kib(now_ms))
+            .plus(self.stranded());
         let floor = self
             .visible_floor(now_ms)
             .plus(self.stranded())
             .min(held)
             .clamp(minimum, maximum);
         let want = self.wanted(demand_kib).clamp(floor, maximum);
+        let need = need.clamp(floor, want);
         Entry {
             standing: Standing::Shares,
             held: held.0,
             claim: self.claim(self.account.target).0,
-            demand: demand.clamp(floor, want).0,
+            need: need.0,
+            demand: demand.clamp(need, want).0,
             want: want.0,
             floor: floor.0,
             weight,
@@ -353,11 +399,12 @@ impl Guest {
     pub(crate) fn note_target(&mut self, now_ms: u64, target: Pieces) {
         let damping = &mut self.damping;
         if target < self.account.assigned.plus(self.account.earmarked) {
-            damping.lowered_ms = Some(now_ms);
-        } else if target > self.account.target
-            && let Some(lowered) = damping.lowered_ms.take()
-            && now_ms.saturating_sub(lowered) < REVERSAL_MS
+            damping.lowered = Some((now_ms, target));
+        } else if let Some((at_ms, lowest)) = damping.lowered
+            && target.0 > lowest.0 + lowest.0 / REVERSAL_PART
+            && now_ms.saturating_sub(at_ms) < REVERSAL_MS
         {
+            damping.lowered = None;
             damping.window_s = (damping.window_s * 2).min(PEAK_WINDOW_S as u8);
             damping.reversed_ms = Some(now_ms);
         }

@@ -10,7 +10,7 @@ pub(crate) const PEAK_WINDOW_S: usize = 16;
 /// How far ahead a rising demand is followed, in milliseconds: about what a guest needs to take memory into use once its
 /// target is raised.
 const AHEAD_MS: u64 = 500;
-/// A rise below this is noise: one granule.
+/// A rise below this within [`AHEAD_MS`] is noise: one granule.
 const RISE_KIB: u64 = 2048;
 
 /// Whether a guest is short of memory.
@@ -38,6 +38,13 @@ pub(crate) struct Observed {
     pub(crate) shortage: Shortage,
 }
 
+impl Observed {
+    /// What is not available, whatever it is needed for.
+    const fn used_kib(&self) -> u64 {
+        self.visible_kib - self.available_kib
+    }
+}
+
 /// The memory of one guest's reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Observer {
@@ -45,18 +52,24 @@ pub(crate) struct Observer {
     swapped_kib: Seconds<SWAP_WINDOW_S>,
     demand_kib: Seconds<PEAK_WINDOW_S>,
     last: Observed,
+    /// What was used as of the report before the last.
+    before_last_kib: u64,
+    /// By how much that rose in the last [`AHEAD_MS`].
+    rise_kib: u64,
     last_ms: u64,
     oom_kills: u32,
 }
 
 impl Observer {
-    /// Judges a report that carries statistics. `buffer_percent` is the guest's setting.
+    /// Judges a report that carries statistics. `buffer_percent` is the guest's setting; `owed_kib` is what it sees beyond
+    /// its target.
     pub(crate) fn observe(
         &mut self,
         now_ms: u64,
         report: &Report,
         available_kib: u64,
         buffer_percent: u8,
+        owed_kib: u64,
     ) -> Observed {
         let visible_kib = report.visible_kib;
         let available_kib = available_kib.min(visible_kib);
@@ -80,17 +93,24 @@ impl Observer {
         } else {
             (visible_kib - available_kib, Shortage::None)
         };
-        let came_kib = match shortage {
-            Shortage::None => visible_kib.saturating_sub(self.last.visible_kib),
+        let moves_kib = match shortage {
+            Shortage::None => visible_kib
+                .saturating_sub(self.last.visible_kib)
+                .max(owed_kib),
             Shortage::Saturated => 0,
         };
-        let rise_kib_s = self.rise_kib_s(now_ms, visible_kib - available_kib, came_kib);
+        self.follow_rise(now_ms, visible_kib - available_kib, moves_kib);
+        let rise_kib = match self.rise_kib {
+            ..RISE_KIB => 0,
+            rise_kib => rise_kib,
+        };
+        let rise_kib_s = rise_kib.saturating_mul(1000) / AHEAD_MS;
         // At most half a buffer: what is given too much stays with the guest until somebody needs it.
-        let ahead_kib = (rise_kib_s.saturating_mul(AHEAD_MS) / 1000)
-            .min(buffer_kib(visible_kib, buffer_percent) / 2);
+        let ahead_kib = rise_kib.min(buffer_kib(visible_kib, buffer_percent) / 2);
         let expected_kib = (visible_kib - available_kib).saturating_add(ahead_kib);
         self.demand_kib.raise(second, demand_kib.max(expected_kib));
         self.last_ms = now_ms;
+        self.before_last_kib = self.last.used_kib();
         self.last = Observed {
             visible_kib,
             available_kib,
@@ -101,17 +121,22 @@ impl Observer {
         self.last
     }
 
-    /// How fast the used memory rises since the last report. What became visible in that time (`came_kib`) is left out
-    /// unless the guest is short: Linux keeps memory that just came back to it on its per-CPU lists for some seconds, up
-    /// to an eighth of a zone, where it counts as used. Taken for a rise, it would bring more memory, and that another
-    /// rise.
-    fn rise_kib_s(&self, now_ms: u64, used_kib: u64, came_kib: u64) -> u64 {
-        let before_kib = self.last.visible_kib - self.last.available_kib;
-        let rise_kib = used_kib.saturating_sub(before_kib.saturating_add(came_kib));
-        if self.last_ms == 0 || rise_kib < RISE_KIB {
-            return 0;
+    /// By how much the used memory rises beyond what the last two reports said (a dip between two equal reports is no
+    /// rise), added up with what is left of earlier rises: a single step is not taken for the beginning of many.
+    /// What moves in that time (`moves_kib`) is left out unless the guest is short. Linux keeps memory that just came back
+    /// to it on its per-CPU lists for some seconds, up to an eighth of a zone, where it counts as used; and it takes what it
+    /// is asked for out of its free memory, 128 MiB at a time where it can, before it gives that back. Taken for a rise, it
+    /// would bring more memory, and that another rise.
+    fn follow_rise(&mut self, now_ms: u64, used_kib: u64, moves_kib: u64) {
+        if self.last_ms == 0 {
+            return;
         }
-        rise_kib.saturating_mul(1000) / now_ms.saturating_sub(self.last_ms).max(50)
+        let before_kib = self.last.used_kib().max(self.before_last_kib);
+        let rise_kib = used_kib.saturating_sub(before_kib.saturating_add(moves_kib));
+        let ms = now_ms.saturating_sub(self.last_ms);
+        let old_kib = self.rise_kib.saturating_mul(AHEAD_MS.saturating_sub(ms)) / AHEAD_MS;
+        let new_kib = rise_kib.saturating_mul(AHEAD_MS) / ms.max(AHEAD_MS);
+        self.rise_kib = old_kib.saturating_add(new_kib);
     }
 
     /// The last report, judged.
@@ -164,7 +189,7 @@ fn rose(old: Option<u64>, new: Option<u64>) -> u64 {
 
 /// Below this much available memory a guest is short whatever else it says: 1/32 of what it sees, at least 4 MiB
 /// (about the watermarks of a Linux guest of that size).
-fn low_mark_kib(visible_kib: u64) -> u64 {
+pub(crate) fn low_mark_kib(visible_kib: u64) -> u64 {
     (visible_kib / 32).max(4096)
 }
 
@@ -254,7 +279,7 @@ mod tests {
         available_mib: u64,
         counters: Counters,
     ) -> Observed {
-        observer.observe(now_ms, &report(1000, counters), available_mib * MIB, 20)
+        observer.observe(now_ms, &report(1000, counters), available_mib * MIB, 20, 0)
     }
 
     #[test]
@@ -323,10 +348,10 @@ mod tests {
         let mut observer = Observer::default();
         let mut report = report(1000, Counters::default());
         report.urgent = Urgency::Event;
-        let seen = observer.observe(0, &report, 900 * MIB, 20);
+        let seen = observer.observe(0, &report, 900 * MIB, 20, 0);
         assert_eq!(seen.shortage, Shortage::None);
         report.urgent = Urgency::Starved;
-        let seen = observer.observe(1, &report, 900 * MIB, 20);
+        let seen = observer.observe(1, &report, 900 * MIB, 20, 0);
         assert_eq!(
             (seen.demand_kib, seen.shortage),
             (1000 * MIB, Shortage::Saturated)
@@ -378,11 +403,66 @@ mod tests {
             visible_kib: 1034 * MIB,
             ..Report::default()
         };
-        let seen = observer.observe(1050, &grown, 100 * MIB, 20);
+        let seen = observer.observe(1050, &grown, 100 * MIB, 20, 0);
         assert_eq!((seen.demand_kib, seen.rise_kib_s), (934 * MIB, 0));
         // What it takes beyond that is one.
-        let seen = observer.observe(1100, &grown, 90 * MIB, 20);
-        assert_eq!(seen.rise_kib_s, 200 * MIB);
+        let seen = observer.observe(1100, &grown, 90 * MIB, 20, 0);
+        assert_eq!(seen.rise_kib_s, 20 * MIB);
+    }
+
+    #[test]
+    fn a_steady_rise_is_seen_whatever_the_distance_of_reports() {
+        for step_ms in [10, 50, 200, 1000] {
+            let mut observer = Observer::default();
+            let mut rise_mib_s = 0;
+            for now_ms in (1000..=3000).step_by(step_ms) {
+                let available_mib = 800 - (now_ms - 1000) / 10;
+                let seen = see(&mut observer, now_ms, available_mib, Counters::default());
+                rise_mib_s = seen.rise_kib_s / MIB;
+            }
+            assert!(
+                (95..=105).contains(&rise_mib_s),
+                "{rise_mib_s} MiB/s each {step_ms} ms"
+            );
+        }
+    }
+
+    /// A guest that uses about 630 MiB while 88 MiB of it are unplugged, as one report after the other said it.
+    #[test]
+    fn a_demand_that_swings_is_no_rise() {
+        let mut observer = Observer::default();
+        let mut peak_kib = 0;
+        for (now_ms, visible_mib, demand_mib, target_mib) in [
+            (40_600, 836, 636, 836),
+            (40_900, 784, 584, 774),
+            (41_000, 748, 628, 748),
+            (41_200, 790, 652, 790),
+            (41_300, 790, 634, 790),
+            (41_400, 778, 632, 778),
+        ] {
+            let report = Report {
+                visible_kib: visible_mib * MIB,
+                ..Report::default()
+            };
+            let available_kib = (visible_mib - demand_mib) * MIB;
+            let owed_kib = (visible_mib - target_mib) * MIB;
+            let seen = observer.observe(now_ms, &report, available_kib, 20, owed_kib);
+            assert_eq!(seen.rise_kib_s, 0, "at {now_ms} ms");
+            peak_kib = observer.peak_kib(now_ms, 2).max(peak_kib);
+        }
+        assert_eq!(peak_kib, 652 * MIB);
+    }
+
+    #[test]
+    fn what_a_guest_is_giving_back_is_no_rise_but_what_it_uses_beyond_is() {
+        let mut observer = Observer::default();
+        see(&mut observer, 1000, 500, Counters::default());
+        let owing = |observer: &mut Observer, now_ms, available_mib: u64| {
+            let report = report(1000, Counters::default());
+            observer.observe(now_ms, &report, available_mib * MIB, 20, 128 * MIB)
+        };
+        assert_eq!(owing(&mut observer, 1500, 372).rise_kib_s, 0);
+        assert_eq!(owing(&mut observer, 2000, 234).rise_kib_s, 20 * MIB);
     }
 
     #[test]
@@ -399,13 +479,13 @@ mod tests {
         #[test]
         fn no_report_panics_and_demand_is_below_visible_unless_short(
             reports in proptest::collection::vec(
-                (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<u8>()), 1..20),
+                (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<u8>(), any::<u64>()), 1..20),
         ) {
             let mut observer = Observer::default();
-            for (index, (visible_kib, available, swap, kills, buffer)) in reports.into_iter().enumerate() {
+            for (index, (visible_kib, available, swap, kills, buffer, owed)) in reports.into_iter().enumerate() {
                 let counters = Counters { swap_in_bytes: swap, oom_kills: kills, ..Counters::default() };
                 let report = Report { visible_kib, counters, ..Report::default() };
-                let seen = observer.observe(index as u64 * 400, &report, available, buffer);
+                let seen = observer.observe(index as u64 * 400, &report, available, buffer, owed);
                 match seen.shortage {
                     Shortage::None => prop_assert!(seen.demand_kib <= visible_kib),
                     Shortage::Saturated => prop_assert!(seen.demand_kib >= visible_kib),

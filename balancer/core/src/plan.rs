@@ -13,7 +13,9 @@ pub(crate) struct Entry {
     pub(crate) held: u32,
     /// Promised to it: at least `held`. What of it is more than it wants stays with it until somebody needs it.
     pub(crate) claim: u32,
-    /// What it needs; between `floor` and `want`.
+    /// What it cannot do without at this moment; between `floor` and `demand`.
+    pub(crate) need: u32,
+    /// What it needs, and needed so lately that it may soon again; between `need` and `want`.
     pub(crate) demand: u32,
     /// What it needs with its buffer, inside its bounds; at least `floor`.
     pub(crate) want: u32,
@@ -33,6 +35,15 @@ pub(crate) enum Standing {
     Shares,
 }
 
+/// Whether there is what all want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Supply {
+    /// There is.
+    Enough,
+    /// There is not.
+    Short,
+}
+
 /// The result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
@@ -40,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) goals: Shares,
     /// Why.
     pub(crate) reasons: [Reason; MAX_GUESTS],
+    /// Whether there is what all want.
+    pub(crate) supply: Supply,
 }
 
 /// Shares `capacity` pieces among the guests that take part.
@@ -58,6 +71,7 @@ pub(crate) fn plan(capacity: u32, entries: &[Entry; MAX_GUESTS]) -> Plan {
         let mut result = Plan {
             goals: wants,
             reasons: [Reason::Enough; MAX_GUESTS],
+            supply: Supply::Enough,
         };
         for (((goal, reason), kept), surplus) in result
             .goals
@@ -79,6 +93,7 @@ pub(crate) fn plan(capacity: u32, entries: &[Entry; MAX_GUESTS]) -> Plan {
         return Plan {
             goals: floors,
             reasons: [Reason::Floors; MAX_GUESTS],
+            supply: Supply::Short,
         };
     }
     let part = |want: u32, floor: u32, entry: &Entry| Part {
@@ -88,22 +103,29 @@ pub(crate) fn plan(capacity: u32, entries: &[Entry; MAX_GUESTS]) -> Plan {
     };
     let demand = total(&demands);
     if demand > u64::from(capacity) {
-        let parts = round(entries, |entry| part(entry.demand, entry.floor, entry));
-        let (goals, k) = fill(capacity, &parts);
+        // What somebody only remembers comes after what another needs now.
+        let needs = of(|e| e.need);
+        let need = total(&needs);
+        let (goals, k) = if need >= u64::from(capacity) {
+            let parts = round(entries, |entry| part(entry.need, entry.floor, entry));
+            fill(capacity, &parts)
+        } else {
+            let parts = round(entries, |entry| part(entry.demand - entry.need, 0, entry));
+            let (remembered, k) = fill(capacity - need as u32, &parts);
+            (sum(&needs, &remembered), k)
+        };
         return Plan {
             goals,
             reasons: [Reason::ShortDemand { k }; MAX_GUESTS],
+            supply: Supply::Short,
         };
     }
     let parts = round(entries, |entry| part(entry.want - entry.demand, 0, entry));
     let (buffers, k) = fill(capacity - demand as u32, &parts);
-    let mut goals = demands;
-    for (goal, buffer) in goals.iter_mut().zip(buffers) {
-        *goal += buffer;
-    }
     Plan {
-        goals,
+        goals: sum(&demands, &buffers),
         reasons: [Reason::ShortBuffers { k }; MAX_GUESTS],
+        supply: Supply::Short,
     }
 }
 
@@ -112,6 +134,14 @@ fn round(entries: &[Entry; MAX_GUESTS], part: impl Fn(&Entry) -> Part) -> Parts 
         Standing::Shares => part(entry),
         Standing::Left => Part::default(),
     })
+}
+
+fn sum(a: &Shares, b: &Shares) -> Shares {
+    let mut sum = *a;
+    for (sum, b) in sum.iter_mut().zip(b) {
+        *sum += b;
+    }
+    sum
 }
 
 fn total(shares: &Shares) -> u64 {
@@ -131,10 +161,12 @@ mod tests {
             0u32..2000,
             1u32..=10_000,
             0..8,
+            prop_oneof![Just(0u32), 0u32..2000],
         )
-            .prop_map(|(held, minimum, demand, buffer, weight, left)| {
-                let floor = minimum.max(demand.min(held)).min(held.max(minimum));
-                let demand = demand.max(floor);
+            .prop_map(|(held, minimum, need, buffer, weight, left, remembered)| {
+                let floor = minimum.max(need.min(held)).min(held.max(minimum));
+                let need = need.max(floor);
+                let demand = need + remembered;
                 Entry {
                     standing: if left == 0 {
                         Standing::Left
@@ -143,6 +175,7 @@ mod tests {
                     },
                     held,
                     claim: held.max(minimum),
+                    need,
                     demand,
                     want: demand + buffer,
                     floor,
@@ -199,6 +232,15 @@ mod tests {
             let shares = || plan.goals.iter().zip(&entries).filter(|(_, e)| e.standing == Standing::Shares);
             if shares().any(|(goal, e)| *goal < e.demand) {
                 prop_assert!(shares().all(|(goal, e)| *goal <= e.demand));
+            }
+        }
+
+        #[test]
+        fn what_is_remembered_is_cut_before_what_is_needed(entries in entries(), capacity in 0u32..30_000) {
+            let plan = plan(capacity, &entries);
+            let shares = || plan.goals.iter().zip(&entries).filter(|(_, e)| e.standing == Standing::Shares);
+            if shares().any(|(goal, e)| *goal < e.need) {
+                prop_assert!(shares().all(|(goal, e)| *goal <= e.need));
             }
         }
 

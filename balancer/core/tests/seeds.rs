@@ -73,3 +73,45 @@ fn the_example_at_full_scale() {
 fn the_example_at_quarter_scale() {
     play(4);
 }
+
+/// Finance's reports end 2.5 s after Engineering begins to grow, and until then its statistics swing as they do in a guest
+/// that is unplugged: all that is needed fits, so Engineering gets it.
+#[test]
+fn a_guest_that_grows_does_not_lose_to_a_demand_that_swings() {
+    let mut host = Host::new(2048, 128);
+    let guest = settings(256, 256, 1024);
+    for (settings, used_mib) in [
+        (guest, 636),
+        (self::settings(128, 256, 1024), 208),
+        (guest, 424),
+    ] {
+        let index = host.start(settings, 60, 0).unwrap();
+        host.guests[index].wanted_mib = used_mib;
+    }
+    host.settle(4000, 30_000);
+    host.start(guest, 60, 10_000).unwrap();
+    host.guests[0].swing_mib = &[0, -52, -8, 24, 16, -4, -8];
+    for guest in &mut host.guests {
+        guest.short_ms = 0;
+    }
+    let mut before = 0;
+    for ms in (0..8000).step_by(50) {
+        let ramp = |from: u64, to: u64, begin: u64| {
+            let part = u64::clamp(ms, begin, begin + 5000) - begin;
+            (from * (5000 - part) + to * part) / 5000
+        };
+        host.guests[2].wanted_mib = ramp(424, 716, 0);
+        host.guests[0].wanted_mib = ramp(636, 409, 2500);
+        host.run(50);
+        let now = host.assigned_mib(2);
+        let used_mib = host.guests[2].wanted_mib;
+        assert!(
+            now >= before || now >= used_mib + used_mib / 8,
+            "it uses {used_mib} MiB, grows, and had to give {} of {before} at {ms} ms: {}",
+            before - now,
+            host.why(2)
+        );
+        before = now;
+    }
+    assert_eq!(host.guests[2].short_ms, 0);
+}
