@@ -96,31 +96,42 @@ pub fn zero_and_clean(addr: u64, bytes: u64) {
     regs::dsb_sy();
 }
 
+/// One cache instruction for each line from `at` to `end`; eight at a time, as a work unit has 500 instructions for its lines.
+macro_rules! each_line {
+    ($instruction:literal, $at:expr, $end:expr, $line:expr) => {{
+        let mut at: u64 = $at;
+        // SAFETY: maintenance of memory in the window. Invalidation may drop what user level wrote to its own frame, which is what
+        // it asked for; frames are whole lines, so nobody else's bytes are dropped.
+        unsafe {
+            while $end.wrapping_sub(at) >= $line << 3 {
+                asm!(
+                    ".rept 8",
+                    concat!($instruction, ", {0}"),
+                    "add {0}, {0}, {1}",
+                    ".endr",
+                    inout(reg) at,
+                    in(reg) $line,
+                    options(nostack, preserves_flags),
+                );
+            }
+            while at < $end {
+                asm!(concat!($instruction, ", {0}"), in(reg) at, options(nostack, preserves_flags));
+                at = at.wrapping_add($line);
+            }
+        }
+    }};
+}
+
 /// A cache operation on memory.
 pub fn cache(op: CacheOp, addr: u64, bytes: u64) {
     let line = 4u64 << (regs::ctr_el0() >> 16 & 0xf);
     let end = addr.wrapping_add(bytes);
-    let mut at = addr & !line.wrapping_sub(1);
-    while at < end {
-        // SAFETY: maintenance of memory in the window. Invalidation may drop what user level wrote to its own frame, which is what
-        // it asked for; frames are whole lines, so nobody else's bytes are dropped.
-        unsafe {
-            match op {
-                CacheOp::CleanToPoC => {
-                    asm!("dc cvac, {0}", in(reg) at, options(nostack, preserves_flags))
-                }
-                CacheOp::Invalidate => {
-                    asm!("dc ivac, {0}", in(reg) at, options(nostack, preserves_flags))
-                }
-                CacheOp::CleanInvalidate => {
-                    asm!("dc civac, {0}", in(reg) at, options(nostack, preserves_flags))
-                }
-                CacheOp::Unify => {
-                    asm!("dc cvau, {0}", in(reg) at, options(nostack, preserves_flags))
-                }
-            }
-        }
-        at = at.wrapping_add(line);
+    let start = addr & !line.wrapping_sub(1);
+    match op {
+        CacheOp::CleanToPoC => each_line!("dc cvac", start, end, line),
+        CacheOp::Invalidate => each_line!("dc ivac", start, end, line),
+        CacheOp::CleanInvalidate => each_line!("dc civac", start, end, line),
+        CacheOp::Unify => each_line!("dc cvau", start, end, line),
     }
     regs::dsb_sy();
     if op == CacheOp::Unify {
