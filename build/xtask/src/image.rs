@@ -24,6 +24,20 @@ pub enum Flavour {
     Release,
     /// With debug system calls.
     Debug,
+    /// As it ships, and it measures how long interrupts stay masked: for tests.
+    Stretch,
+}
+
+impl Flavour {
+    /// The features of the kernel, and of what tests this flavour.
+    #[must_use]
+    pub const fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Release => &[],
+            Self::Debug => &["debug"],
+            Self::Stretch => &["stretch"],
+        }
+    }
 }
 
 /// The kernel that an image boots.
@@ -76,10 +90,7 @@ pub enum Format {
 /// # Errors
 /// When it does not build.
 pub fn kernel(cargo: &Cargo, flavour: Flavour) -> Result<PathBuf> {
-    match flavour {
-        Flavour::Release => cargo.build_one("kernel", Target::BareMetal),
-        Flavour::Debug => cargo.build_with("kernel", Target::BareMetal, &["debug"]),
-    }
+    cargo.build_with("kernel", Target::BareMetal, flavour.features())
 }
 
 /// Reads and checks a description, showing what is wrong with it.

@@ -57,7 +57,7 @@ struct QemuSuite {
     name: &'static str,
     /// The crate that is the root task.
     package: &'static str,
-    /// The kernel; with [`Flavour::Debug`] the crate is built with its feature `debug`.
+    /// The kernel; the crate is built with the flavour's features, too.
     flavour: Flavour,
     gic: Gic,
     highmem: Highmem,
@@ -66,7 +66,7 @@ struct QemuSuite {
     limit: Duration,
 }
 
-const QEMU_SUITES: [QemuSuite; 5] = [
+const QEMU_SUITES: [QemuSuite; 6] = [
     QemuSuite {
         name: "kernel-gicv3",
         package: "kernel-tests",
@@ -93,6 +93,16 @@ const QEMU_SUITES: [QemuSuite; 5] = [
         highmem: Highmem::On,
         memory_mib: 1024,
         limit: Duration::from_secs(120),
+    },
+    // 4 GiB: beside what the objects come from there is an untyped of exactly 1 GiB.
+    QemuSuite {
+        name: "kernel-stretch",
+        package: "kernel-tests",
+        flavour: Flavour::Stretch,
+        gic: Gic::V3,
+        highmem: Highmem::On,
+        memory_mib: 4096,
+        limit: Duration::from_secs(300),
     },
     QemuSuite {
         name: "components",
@@ -383,16 +393,12 @@ const SEEDS_SUITE: &str = "seeds";
 /// Two Linux guests on the other interrupt controller and RAM layout, one of which gives below its startup.
 const PAIR_SUITE: &str = "pair";
 
-/// Packs one root task of ours with the kernel; both have the feature `debug` in the debug flavour.
+/// Packs one root task of ours with the kernel; both have the flavour's features.
 ///
 /// # Errors
 /// When a part does not build.
 pub fn pack_root_task(cargo: &Cargo, package: &str, flavour: Flavour) -> Result<Vec<u8>> {
-    let features: &[&str] = match flavour {
-        Flavour::Release => &[],
-        Flavour::Debug => &["debug"],
-    };
-    let root_task = cargo.build_with(package, Target::BareMetal, features)?;
+    let root_task = cargo.build_with(package, Target::BareMetal, flavour.features())?;
     pack_elf(cargo, &read(&root_task)?, flavour)
 }
 

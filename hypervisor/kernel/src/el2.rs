@@ -8,6 +8,7 @@ use crate::gic::{self, Gic};
 use crate::memory;
 use crate::mmio::Mmio;
 use crate::regs;
+use crate::stretch;
 use crate::tables;
 use crate::vcpus::Vcpus;
 use core::cell::{Cell, OnceCell};
@@ -313,7 +314,9 @@ impl Arch for El2 {
 
     #[inline(always)]
     fn interrupt_pending(&self) -> bool {
-        regs::irq_pending()
+        let waiting = regs::irq_pending();
+        stretch::looked(waiting);
+        waiting
     }
 
     fn sgi_target_valid(&self, target: u64) -> bool {

@@ -33,6 +33,8 @@ mod regs;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]
+mod stretch;
+#[cfg(target_os = "none")]
 mod tables;
 #[cfg(target_os = "none")]
 mod trap;

@@ -69,6 +69,8 @@ readable! {
     ich_vtr_el2 = "ich_vtr_el2";
     /// GIC: which list registers ended with a request.
     ich_eisr_el2 = "ich_eisr_el2";
+    /// Performance monitors: cycles.
+    pmccntr_el0 = "pmccntr_el0";
     /// EL0's read-only thread register.
     tpidrro_el0 = "tpidrro_el0";
 }

@@ -5,6 +5,7 @@ use crate::el2::El2;
 use crate::entry;
 use crate::gic::{MAINTENANCE_IRQ, SPURIOUS, TIMER_IRQ, VTIMER_IRQ};
 use crate::regs::{self, guest};
+use crate::stretch::{self, Entry};
 use kernel_core::fault::Access;
 use kernel_core::kernel::Kernel;
 use kernel_core::object::Tcb;
@@ -36,6 +37,7 @@ const PAR_FAILED: u64 = 1;
 fn next(k: &Kernel<El2>) -> u64 {
     loop {
         if let Some(tcb) = k.current.get() {
+            stretch::end(!k.arch.vcpus.is_active());
             return tcb.addr();
         }
         idle(k);
@@ -44,8 +46,10 @@ fn next(k: &Kernel<El2>) -> u64 {
 
 #[cold]
 fn idle(k: &Kernel<El2>) {
+    stretch::pause();
     // An interrupt ends the wait although it is masked.
     regs::wfi();
+    stretch::begin(Entry::Interrupt, 0, None);
     interrupt(k);
 }
 
@@ -84,6 +88,7 @@ fn interrupt(k: &Kernel<El2>) {
 /// From the vectors: an interrupt while user level ran.
 pub extern "C" fn lower_irq() -> u64 {
     let k = KERNEL.get();
+    stretch::begin(Entry::Interrupt, 0, None);
     interrupt(k);
     next(k)
 }
@@ -91,6 +96,7 @@ pub extern "C" fn lower_irq() -> u64 {
 /// From the vectors: a system call. (A guest's SVC goes to the guest's EL1.)
 pub extern "C" fn lower_svc(number: u64) -> u64 {
     let k = KERNEL.get();
+    stretch::begin(Entry::Call, number, k.current.get().as_deref());
     k.handle_syscall(number);
     next(k)
 }
@@ -98,6 +104,7 @@ pub extern "C" fn lower_svc(number: u64) -> u64 {
 /// From the vectors: any other synchronous exception of user level, with ESR_EL2.
 pub extern "C" fn lower_sync(esr: u64) -> u64 {
     let k = KERNEL.get();
+    stretch::begin(Entry::Exception, 0, None);
     let Some(tcb) = k.current.get() else {
         return next(k);
     };
@@ -165,6 +172,7 @@ fn ignore_register(tcb: &Tcb, esr: u64) {
 /// thread is told as of any exception without a message of its own.
 pub extern "C" fn lower_system_error() -> u64 {
     let k = KERNEL.get();
+    stretch::begin(Entry::Exception, 0, None);
     k.handle_vcpu_fault(regs::esr_el2());
     next(k)
 }

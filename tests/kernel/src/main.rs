@@ -25,6 +25,8 @@ mod ipc;
 mod machine;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(all(target_os = "none", feature = "stretch"))]
+mod stretch;
 #[cfg(target_os = "none")]
 mod threads;
 
@@ -73,9 +75,20 @@ mod suite {
             #[cfg(feature = "debug")]
             crate::debug::TESTS,
         ];
+        #[cfg(not(feature = "stretch"))]
+        let (passed, failed) = play(env, &groups, |_| {});
+        #[cfg(feature = "stretch")]
+        let (passed, failed) = crate::stretch::run(env, &groups);
+        println!("{passed} passed, {failed} failed");
+    }
+
+    /// Runs these tests, `after` each with its name; how many passed and failed.
+    pub fn play(env: &mut Env, groups: &[&[Test]], after: impl Fn(&'static str)) -> (u64, u64) {
         let (mut passed, mut failed) = (0, 0);
         for (name, test) in groups.iter().flat_map(|group| group.iter()) {
-            match test(env) {
+            let result = test(env);
+            after(name);
+            match result {
                 Ok(()) => {
                     passed += 1;
                     println!("test {name} ... ok");
@@ -89,7 +102,7 @@ mod suite {
                 }
             }
         }
-        println!("{passed} passed, {failed} failed");
+        (passed, failed)
     }
 }
 

@@ -32,6 +32,24 @@ pub fn cycles() -> u64 {
     count
 }
 
+/// Sets PMCCNTR_EL0 back to zero; a kernel with the feature `stretch` begins to measure anew.
+pub fn restart() {
+    // SAFETY: writes a counter; nothing else uses it.
+    unsafe { asm!("msr pmccntr_el0, xzr", "isb", options(nostack)) };
+}
+
+/// Reads TPIDRRO_EL0, after a system call that has the kernel write it: in a kernel with the feature `stretch` the longest stretch
+/// with interrupts masked so far.
+#[must_use]
+pub fn note() -> u64 {
+    // To nobody.
+    sel4_sys::syscall::nb_send(0, sel4_sys::MessageInfo(0), [0; 4]);
+    let word: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mrs {}, tpidrro_el0", out(reg) word, options(nostack)) };
+    word
+}
+
 /// What reading the counter twice costs, to be subtracted.
 #[must_use]
 pub fn overhead() -> u64 {
