@@ -419,7 +419,9 @@ impl Guest {
     pub(crate) fn follow_reclaim(&mut self, now_ms: u64, target: Pieces) -> ReclaimStep {
         let held = self.held();
         let left = held.minus(self.stranded()).minus(target);
-        if left == Pieces(0) {
+        // What it has come to need since it was asked it owes to nobody; the next decision gives it its share again.
+        let needed = Pieces::from_mib_ceil(self.recent_kib(now_ms).div_ceil(1024));
+        if left == Pieces(0) || needed > target {
             self.reclaim = None;
             return ReclaimStep::Wait;
         }

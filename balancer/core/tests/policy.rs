@@ -525,3 +525,37 @@ fn a_deflation_that_waits_is_served_whatever_the_target_says() {
     host.run(10_000);
     assert!(host.assigned_mib(0) < before.assigned.mib());
 }
+
+#[test]
+fn a_guest_that_has_come_to_need_what_it_was_asked_for_is_not_left_out() {
+    let mut host = Host::new(2048, 128);
+    host.start(settings(64, 256, 1024), 60, 0).unwrap();
+    host.guests[0].wanted_mib = 700;
+    for ms in [1291, 611] {
+        host.run(ms);
+    }
+    let _ = host.start(settings(64, 130, 1024), 60, 500);
+    host.guests[0].manner = Manner::Refuses;
+    let _ = host.start(settings(64, 264, 1024), 60, 500);
+    host.guests[0].wanted_mib = 0;
+    host.run(21);
+    host.guests[1].manner = Manner::Refuses;
+    host.guests[1].wanted_mib = 654;
+    for ms in [621, 401, 471, 1871] {
+        host.run(ms);
+    }
+    host.guests[0].manner = Manner::Follows(7);
+    host.guests[1].wanted_mib = 820;
+    host.guests[0].wanted_mib = 986;
+    host.run(1281);
+    // The third is asked for what it does not use, and then uses it: it cannot give it any more.
+    host.guests[2].wanted_mib = 68;
+    for ms in [2471, 2271, 461] {
+        host.run(ms);
+    }
+    for guest in &mut host.guests {
+        guest.wanted_mib = 100;
+    }
+    host.run(15_000);
+    assert!(host.guests[2].held_mib() >= 100, "{}", host.why(2));
+}

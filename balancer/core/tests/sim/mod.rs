@@ -126,6 +126,8 @@ pub struct Guest {
     pub swing_mib: &'static [i64],
     reports_sent: usize,
     reported_used_mib: u64,
+    /// As of the tick before: a target that was set in this one may not know better.
+    reported_before_mib: u64,
     last_target: Pieces,
 }
 
@@ -251,6 +253,7 @@ impl Host {
             swing_mib: &[0],
             reports_sent: 0,
             reported_used_mib: 0,
+            reported_before_mib: 0,
             last_target: bounds.startup,
         });
         Ok(self.guests.len() - 1)
@@ -461,7 +464,7 @@ impl Host {
             if changed && account.target < account.assigned && guest.settings.mode == Mode::Dynamic
             {
                 // With what it uses alone it would be short at once.
-                let used = guest.reported_used_mib;
+                let used = guest.reported_used_mib.min(guest.reported_before_mib);
                 let least = (used + used / 32).min(account.assigned.mib());
                 assert!(
                     account.target.mib() >= least,
@@ -471,6 +474,7 @@ impl Host {
                 );
             }
             guest.last_target = account.target;
+            guest.reported_before_mib = guest.reported_used_mib;
         }
     }
 
