@@ -321,6 +321,16 @@ impl Balancer {
         let mut spare = snapshot.unpromised();
         let mut needs = Parts::default();
         let reserve_debt = self.debt(now_ms, snapshot);
+        // What those lack who are short now.
+        let lacking = plan
+            .goals
+            .iter()
+            .zip(&self.guests)
+            .filter_map(|(goal, slot)| slot.as_ref().map(|guest| (goal, guest)))
+            .filter(|(_, guest)| guest.is_short())
+            .fold(Pieces(0), |sum, (goal, guest)| {
+                sum.plus(Pieces(*goal).minus(guest.claim(guest.account.target)))
+            });
         let rows = entries.iter().zip(plan.goals).zip(plan.reasons);
         for (index, (slot, ((entry, goal), reason))) in self.guests.iter_mut().zip(rows).enumerate()
         {
@@ -365,7 +375,9 @@ impl Balancer {
                 let target = guest.target_for(now_ms, goal);
                 let short = guest.is_short() && target > current;
                 // A guest that waits to start may lack no more than one piece.
-                let owed = reserve_debt > Pieces(0);
+                // And all that a short one lacks may be less than is worth a large guest's work otherwise.
+                let lacks_little = lacking > budget && !worth(current, current.minus(lacking));
+                let owed = reserve_debt > Pieces(0) || lacks_little;
                 if target < current && (owed || worth(current, target)) {
                     let before = guest.claim(current);
                     push(&mut actions, id, target);

@@ -559,3 +559,23 @@ fn a_guest_that_has_come_to_need_what_it_was_asked_for_is_not_left_out() {
     host.run(15_000);
     assert!(host.guests[2].held_mib() >= 100, "{}", host.why(2));
 }
+
+#[test]
+fn what_a_short_guest_lacks_is_taken_however_little_it_is() {
+    let mut host = Host::new(2048, 128);
+    host.start(settings(64, 256, 1024), 60, 0).unwrap();
+    for _ in 0..3 {
+        let _ = host.start(settings(64, 64, 1024), 60, 500);
+    }
+    host.guests[0].wanted_mib = 955;
+    host.guests[1].wanted_mib = 772;
+    host.stop(2);
+    set(&mut host, 3, Change::Buffer(7));
+    host.run(1621);
+    for guest in &mut host.guests {
+        guest.wanted_mib = 100;
+    }
+    // The others hold nearly all, and a few pieces are not worth the work of guests of their size.
+    host.run(15_000);
+    assert!(host.guests[3].held_mib() >= 100, "{}", host.why(3));
+}
