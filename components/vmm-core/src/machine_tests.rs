@@ -200,17 +200,22 @@ fn offer_bytes(machine: &mut Machine, world: &mut World, queue: u64, base: u64, 
     word(machine, world, BALLOON + 0x50, queue);
 }
 
+/// The driver accepts all that the balloon offers (virtio 1.3, 3.1.1, up to FEATURES_OK).
+fn negotiate_balloon(machine: &mut Machine, world: &mut World) {
+    word(machine, world, BALLOON + 0x70, 3);
+    for half in 0..2 {
+        word(machine, world, BALLOON + 0x14, half);
+        let offered = machine.read(BALLOON + 0x10, Width::Word);
+        word(machine, world, BALLOON + 0x24, half);
+        word(machine, world, BALLOON + 0x20, offered);
+    }
+    word(machine, world, BALLOON + 0x70, 11);
+}
+
 #[test]
 fn memory_for_a_deflation_is_no_reason_to_deflate_more() {
     let (mut machine, mut world) = machine(8, 0);
-    word(&mut machine, &mut world, BALLOON + 0x70, 3);
-    for half in 0..2 {
-        word(&mut machine, &mut world, BALLOON + 0x14, half);
-        let offered = machine.read(BALLOON + 0x10, Width::Word);
-        word(&mut machine, &mut world, BALLOON + 0x24, half);
-        word(&mut machine, &mut world, BALLOON + 0x20, offered);
-    }
-    word(&mut machine, &mut world, BALLOON + 0x70, 11);
+    negotiate_balloon(&mut machine, &mut world);
     let (inflate, deflate) = (map::RAM, map::RAM + 0x8000);
     set_up_queue(&mut machine, &mut world, BALLOON, 0, inflate);
     set_up_queue(&mut machine, &mut world, BALLOON, 1, deflate);
@@ -243,14 +248,7 @@ fn memory_for_a_deflation_is_no_reason_to_deflate_more() {
 #[test]
 fn memory_that_moved_since_the_last_statistics_is_no_change_of_demand() {
     let (mut machine, mut world) = machine(8, 0);
-    word(&mut machine, &mut world, BALLOON + 0x70, 3);
-    for half in 0..2 {
-        word(&mut machine, &mut world, BALLOON + 0x14, half);
-        let offered = machine.read(BALLOON + 0x10, Width::Word);
-        word(&mut machine, &mut world, BALLOON + 0x24, half);
-        word(&mut machine, &mut world, BALLOON + 0x20, offered);
-    }
-    word(&mut machine, &mut world, BALLOON + 0x70, 11);
+    negotiate_balloon(&mut machine, &mut world);
     let (inflate, statistics) = (map::RAM, map::RAM + 0x8000);
     set_up_queue(&mut machine, &mut world, BALLOON, 0, inflate);
     set_up_queue(&mut machine, &mut world, BALLOON, 2, statistics);
