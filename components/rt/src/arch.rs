@@ -1,6 +1,7 @@
 //! Single instructions: counters, the thread's own data, the instruction that faults.
 //!
-//! The only module beside `entry` that contains assembly; each function is one instruction.
+//! The only module beside `entry` that contains assembly; each function is one instruction, or the few that
+//! make one access.
 
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 mod target {

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: what things cost, in instructions, beside seL4 and the peers.
 //!
-//! Everything is counted under `-icount shift=0,sleep=off`, where one instruction is one nanosecond and the figures are the
-//! same on any machine. Nothing here is a bound that a test asserts.
+//! Instructions are counted under `-icount shift=0`, by the clock (`sleep=off`: one instruction is one nanosecond, and the
+//! figures are the same on any machine) or, where the host takes part ([`moving`]), by the PMU, and then differ a little
+//! from run to run. Nothing here is a bound that a test asserts.
 
 mod linux;
 mod moving;

@@ -3,6 +3,9 @@
 //! Both guests are asked for memory by their buffer: 95 % of it kept free makes a guest's target its maximum. The
 //! instructions are those that the PMU counts (INST_RETIRED by exception level), so time in which nothing runs is not in
 //! them. A measurement ends when the guest's own kernel reports the memory as its own.
+//!
+//! `grant_2mib` is a piece's share of growing from a clean pool, the plug request included; `take_back_2mib` is what is left of
+//! a moved piece without its grant and its cleaning.
 
 use super::{LIMIT, rows::Row};
 use crate::cargo::Cargo;
@@ -26,8 +29,8 @@ const MOVED_PAGES: f64 = (MOVED_MIB * 256) as f64;
 const MOVED_PIECES: f64 = (MOVED_MIB / 2) as f64;
 /// What the giver's workload writes before, so that what moves has been used.
 const TOUCHED_MIB: u64 = 256;
-/// After this much time a past demand counts for nothing any more.
-const FORGOTTEN_MS: u64 = 12_000;
+/// After this much time a past demand counts for nothing any more: the balancer looks back 16 s at most.
+const FORGOTTEN_MS: u64 = 17_000;
 /// A buffer with which a guest wants all it may have, and one with which it wants next to nothing beside what it uses.
 const GREEDY_PERCENT: u8 = 95;
 const MODEST_PERCENT: u8 = 5;
