@@ -56,7 +56,11 @@ impl From<Flavour> for Kernel {
 }
 
 impl Kernel {
-    fn read(&self, cargo: &Cargo) -> Result<Vec<u8>> {
+    /// Its ELF file, without what is not loaded.
+    ///
+    /// # Errors
+    /// When it does not build, or is no such file.
+    pub fn read(&self, cargo: &Cargo) -> Result<Vec<u8>> {
         let file = match self {
             Self::Ours(flavour) => &kernel(cargo, *flavour)?,
             Self::File(file) => file,

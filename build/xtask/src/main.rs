@@ -119,6 +119,15 @@ enum Command {
         /// Only those on this machine, or only those in QEMU.
         #[arg(long, value_enum)]
         target: Option<test::Where>,
+        /// Run one suite of the kernel (kernel-gicv3, kernel-gicv2-lowmem, kernel-debug) on another kernel than ours: an ELF file
+        /// that takes the hand-over of seL4's loader, as seL4's own.
+        #[arg(
+            long,
+            value_name = "ELF",
+            requires = "filter",
+            conflicts_with = "target"
+        )]
+        kernel: Option<PathBuf>,
         /// A Debian mirror to use instead of the machine's own.
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
@@ -277,10 +286,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test {
             filter,
             target,
+            kernel,
             mirror,
         } => {
-            let needs: &[Need] = match target {
-                Some(test::Where::Host) => &[],
+            let needs: &[Need] = match (target, &kernel) {
+                (Some(test::Where::Host), _) => &[],
+                (_, Some(_)) => &[Need::RustTargets, Need::Qemu],
                 _ => &setup::ALL,
             };
             setup::ensure(&paths, needs, mirror.as_deref())?;
@@ -289,6 +300,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 cargo: &cargo,
                 filter: filter.as_deref(),
                 place: target,
+                kernel: kernel.as_deref(),
                 mirror: mirror.as_deref(),
             }
             .run()?;

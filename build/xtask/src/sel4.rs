@@ -89,7 +89,7 @@ impl Options {
         } else {
             Flavour::Release
         };
-        let image = test::pack_elf(cargo, &root_task, flavour)
+        let image = test::pack_elf(cargo, &root_task, &flavour.into())
             .with_context(|| self.root_task.display().to_string())?;
         let file = paths.out().join("sel4.img");
         progress::step("pack the image", || write_if_changed(&file, &image))?;

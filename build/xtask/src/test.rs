@@ -3,7 +3,7 @@
 //! A suite that says nothing, or dies, is a failed test: silence never counts as success.
 
 use crate::cargo::{Cargo, Target};
-use crate::image::{self, Flavour};
+use crate::image::{self, Flavour, Kernel};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
 use crate::{boot, elf, progress};
@@ -134,6 +134,8 @@ pub struct Tests<'a> {
     pub filter: Option<&'a str>,
     /// Where; `None` is everywhere.
     pub place: Option<Where>,
+    /// Another kernel for one suite of the kernel: seL4's own, for example.
+    pub kernel: Option<&'a Path>,
     /// A Debian mirror to use instead of the machine's own.
     pub mirror: Option<&'a str>,
 }
@@ -144,6 +146,10 @@ impl Tests<'_> {
     /// # Errors
     /// When tests cannot be run at all. Tests that fail are counted, not errors.
     pub fn run(&self) -> Result<Counts> {
+        if let Some(kernel) = self.kernel {
+            let suite = suite_for_any_kernel(self.filter)?;
+            return self.in_qemu(suite, &Kernel::File(kernel.to_owned()));
+        }
         let names: Vec<&str> = std::iter::once("host")
             .chain(QEMU_SUITES.iter().map(|suite| suite.name))
             .chain([SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
@@ -170,7 +176,7 @@ impl Tests<'_> {
         }
         if self.place != Some(Where::Host) {
             for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
-                sum.add(self.in_qemu(suite)?);
+                sum.add(self.in_qemu(suite, &suite.flavour.into())?);
             }
             if wanted(SYSTEM_SUITE) || (!names_a_suite && !cases.is_empty()) {
                 sum.add(self.whole_systems(&cases)?);
@@ -246,12 +252,16 @@ impl Tests<'_> {
     }
 
     /// One root task in QEMU.
-    fn in_qemu(&self, suite: &QemuSuite) -> Result<Counts> {
-        let image = self.paths.out().join(format!("{}.img", suite.name));
-        write_if_changed(
-            &image,
-            &pack_root_task(self.cargo, suite.package, suite.flavour)?,
-        )?;
+    fn in_qemu(&self, suite: &QemuSuite, kernel: &Kernel) -> Result<Counts> {
+        let name = match kernel {
+            Kernel::Ours(_) => suite.name.to_owned(),
+            Kernel::File(_) => format!("{}-other", suite.name),
+        };
+        let image = self.paths.out().join(format!("{name}.img"));
+        let root_task =
+            self.cargo
+                .build_with(suite.package, Target::BareMetal, suite.flavour.features())?;
+        write_if_changed(&image, &pack_elf(self.cargo, &read(&root_task)?, kernel)?)?;
         let machine = Machine {
             gic: suite.gic,
             highmem: suite.highmem,
@@ -259,9 +269,9 @@ impl Tests<'_> {
             count: Count::Instructions,
             ..Machine::virt(suite.memory_mib)
         };
-        let log = self.paths.logs().join(format!("{}.log", suite.name));
+        let log = self.paths.logs().join(format!("{name}.log"));
         let counts = progress::judged(
-            &format!("tests in QEMU: {}", suite.name),
+            &format!("tests in QEMU: {name}"),
             || {
                 let transcript = run_to_verdict(&machine, &image, suite.limit, &log, |line| {
                     verdict(line).is_some()
@@ -278,7 +288,7 @@ impl Tests<'_> {
             },
             Counts::good,
         )?;
-        show(suite.name, counts, &log, |text| {
+        show(&name, counts, &log, |text| {
             let mut lines: Vec<String> = text
                 .lines()
                 .filter(|line| line.contains("FAILED"))
@@ -393,22 +403,36 @@ const SEEDS_SUITE: &str = "seeds";
 /// Two Linux guests on the other interrupt controller and RAM layout, one of which gives below its startup.
 const PAIR_SUITE: &str = "pair";
 
-/// Packs one root task of ours with the kernel; both have the flavour's features.
-///
-/// # Errors
-/// When a part does not build.
-pub fn pack_root_task(cargo: &Cargo, package: &str, flavour: Flavour) -> Result<Vec<u8>> {
-    let root_task = cargo.build_with(package, Target::BareMetal, flavour.features())?;
-    pack_elf(cargo, &read(&root_task)?, flavour)
+/// The suite that a filter names, for a kernel that was built for one machine.
+fn suite_for_any_kernel(filter: Option<&str>) -> Result<&'static QemuSuite> {
+    let able =
+        |suite: &&QemuSuite| suite.package == "kernel-tests" && suite.flavour != Flavour::Stretch;
+    let filter = filter.unwrap_or_default();
+    let mut named = QEMU_SUITES
+        .iter()
+        .filter(able)
+        .filter(|suite| suite.name.contains(filter));
+    match (named.next(), named.next()) {
+        (Some(suite), None) => Ok(suite),
+        _ => bail!(
+            "another kernel was built for one machine, so `--kernel` goes with one suite: {}",
+            QEMU_SUITES
+                .iter()
+                .filter(able)
+                .map(|suite| suite.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    }
 }
 
-/// Packs any root task with the kernel.
+/// Packs any root task with a kernel.
 ///
 /// # Errors
-/// When kernel or boot stage do not build, or it is no ELF file for AArch64.
-pub fn pack_elf(cargo: &Cargo, root_task: &[u8], flavour: Flavour) -> Result<Vec<u8>> {
+/// When kernel or boot stage do not build, or something is no ELF file for AArch64.
+pub fn pack_elf(cargo: &Cargo, root_task: &[u8], kernel: &Kernel) -> Result<Vec<u8>> {
     let root_task = elf::strip(root_task)?;
-    let kernel = elf::strip(&read(&image::kernel(cargo, flavour)?)?)?;
+    let kernel = kernel.read(cargo)?;
     let stage = read(&cargo.build_one("boot", Target::BareMetal)?)?;
     boot::pack(&stage, &kernel, &root_task)
 }
@@ -417,11 +441,16 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
+/// `counts`, the tests that were left out (on another kernel than ours, each with the reason) and why others failed.
 fn show(name: &str, counts: Counts, log: &Path, reasons: impl Fn(&str) -> Vec<String>) {
     println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    for line in text.lines().filter(|line| line.contains(" ... skipped")) {
+        println!("    {}", line.trim_end());
+    }
     if counts.failed > 0 {
-        let text = std::fs::read(log).unwrap_or_default();
-        for line in reasons(&String::from_utf8_lossy(&text)).iter().take(40) {
+        for line in reasons(&text).iter().take(40) {
             println!("    {line}");
         }
         println!("    (all of it: {})", log.display());
@@ -473,6 +502,21 @@ mod tests {
         );
         assert_eq!(verdict("test a ... ok"), None);
         assert_eq!(verdict("passed, failed"), None);
+    }
+
+    #[test]
+    fn another_kernel_has_one_suite() {
+        for name in ["kernel-gicv3", "gicv2", "kernel-debug"] {
+            assert!(
+                suite_for_any_kernel(Some(name))
+                    .unwrap()
+                    .name
+                    .contains(name)
+            );
+        }
+        for name in [None, Some("kernel"), Some("template"), Some("stretch")] {
+            assert!(suite_for_any_kernel(name).is_err(), "{name:?}");
+        }
     }
 
     #[test]
