@@ -28,6 +28,8 @@ mod ipc;
 mod machine;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
+mod play;
 #[cfg(all(target_os = "none", feature = "stretch"))]
 mod stretch;
 #[cfg(target_os = "none")]
@@ -74,6 +76,7 @@ mod suite {
             crate::memory::TESTS,
             crate::ipc::TESTS,
             crate::threads::TESTS,
+            crate::play::TESTS,
             crate::machine::TESTS,
             crate::guests::TESTS,
             #[cfg(feature = "debug")]

@@ -378,6 +378,19 @@ impl Env {
         );
     }
 
+    /// TCB_SetPriority of the root task itself.
+    pub fn set_own_priority(&self, priority: u64) {
+        check(
+            "TCB_SetPriority",
+            self.invoke(
+                init_slot::TCB,
+                Invocation::TcbSetPriority,
+                &[priority],
+                &[init_slot::TCB],
+            ),
+        );
+    }
+
     /// A thread in this address space and CSpace that runs `entry(argument)`, which must not return. Started.
     pub fn spawn(
         &mut self,

@@ -47,6 +47,16 @@ pub(crate) fn use_ipc_buffer(address: u64) {
     unsafe { asm!("msr tpidr_el0, {}", in(reg) address, options(nomem, nostack)) };
 }
 
+/// Word `n` of the message that was just received; zero beyond its longest.
+#[must_use]
+pub fn message_word(message: &syscall::Registers, n: usize) -> u64 {
+    if let Some(word) = message.words.get(n) {
+        return *word;
+    }
+    // SAFETY: as in `set_receive_slot`.
+    unsafe { (*ipc_buffer()).msg.get(n).copied().unwrap_or(0) }
+}
+
 /// Where the next received capability goes.
 pub fn set_receive_slot(root: u64, index: u64, depth: u64) {
     let buffer = ipc_buffer();

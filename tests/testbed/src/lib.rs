@@ -2,7 +2,7 @@
 //!
 //! It speaks to the kernel through `sel4-sys` alone, not through the typed wrappers that the components use: a test has to be
 //! able to pass what those would never pass. What it offers: slots and objects on demand ([`Env`]), threads in the same
-//! address space ([`Env::spawn`]), bare guests of a few instructions ([`guest`]), the cycle counter ([`pmu`]) and a console
+//! address space ([`Env::spawn`]), threads that make any system call ([`puppet`]), bare guests of a few instructions ([`guest`]), the cycle counter ([`pmu`]) and a console
 //! on the board's PL011, which works in the release flavour too.
 //!
 //! Not for production code: nothing is ever freed, and a test that goes wrong stops the run with a message.
@@ -20,12 +20,14 @@ mod invoke;
 #[cfg(target_os = "none")]
 pub mod pmu;
 #[cfg(target_os = "none")]
+pub mod puppet;
+#[cfg(target_os = "none")]
 mod uart;
 
 #[cfg(target_os = "none")]
 pub use env::{Env, ThreadSpec, park};
 #[cfg(target_os = "none")]
-pub use invoke::{Answer, invoke, invoke_fixed, ipc_buffer, set_receive_slot};
+pub use invoke::{Answer, invoke, invoke_fixed, ipc_buffer, message_word, set_receive_slot};
 #[cfg(target_os = "none")]
 pub use uart::print_str;
 
