@@ -63,15 +63,15 @@ pub fn decode<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
         return Err(Error::InvalidCapability(0));
     };
     let request = decode_request(k, inv, root)?;
-    if kind == MemoryKind::Device && !may_be_device(request.object_type) {
-        return Err(Error::InvalidArgument(1));
-    }
     let starts_over = cdt::first_child(inv.slot).is_none();
     let size = 1u64 << bits;
     let used = if starts_over { 0 } else { free_offset };
     let left = size.wrapping_sub(used);
     if left >> request.object_bits < request.count {
         return Err(Error::NotEnoughMemory(left));
+    }
+    if kind == MemoryKind::Device && !may_be_device(request.object_type) {
+        return Err(Error::InvalidArgument(1));
     }
     if starts_over && free_offset != 0 && reset(k, inv.slot, addr, kind) == Progress::Preempted {
         return Ok(Progress::Preempted);

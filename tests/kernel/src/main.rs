@@ -73,6 +73,7 @@ mod suite {
             crate::answers::memory::TESTS,
             crate::answers::threads::TESTS,
             crate::answers::machine::TESTS,
+            crate::answers::documented::TESTS,
             crate::memory::TESTS,
             crate::ipc::TESTS,
             crate::threads::TESTS,

@@ -288,7 +288,8 @@ impl Env {
         start
     }
 
-    fn map_uart(&mut self) {
+    /// An untyped of 4 KiB of device memory at this physical address, if there is one.
+    pub fn device(&mut self, paddr: u64) -> Option<u64> {
         let mut found = None;
         for (index, untyped) in self
             .boot_info
@@ -298,8 +299,7 @@ impl Env {
             .take(self.boot_info.untyped.len() as usize)
         {
             let end = untyped.paddr.wrapping_add(1 << (untyped.size_bits & 63));
-            if untyped.is_device == 1 && untyped.paddr <= uart::UART_PADDR && uart::UART_PADDR < end
-            {
+            if untyped.is_device == 1 && untyped.paddr <= paddr && paddr < end {
                 found = Some((
                     self.boot_info.untyped.start + index as u64,
                     untyped.paddr,
@@ -307,23 +307,28 @@ impl Env {
                 ));
             }
         }
-        let Some((mut cap, mut base, mut bits)) = found else {
-            return;
-        };
+        let (mut cap, mut base, mut bits) = found?;
         // Halve the untyped until the page is at its start: the first half stays behind when the page is in the second.
         while bits > 12 {
             bits -= 1;
             let first = self.slots(2);
             if self.retype(cap, ObjectType::Untyped, bits, first, 2).label != 0 {
-                return;
+                return None;
             }
-            if uart::UART_PADDR >= base + (1 << bits) {
+            if paddr >= base + (1 << bits) {
                 cap = first + 1;
                 base += 1 << bits;
             } else {
                 cap = first;
             }
         }
+        Some(cap)
+    }
+
+    fn map_uart(&mut self) {
+        let Some(cap) = self.device(uart::UART_PADDR) else {
+            return;
+        };
         let frame = self.slot();
         if self.retype(cap, ObjectType::SmallPage, 0, frame, 1).label != 0 {
             return;

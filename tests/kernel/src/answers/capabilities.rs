@@ -140,6 +140,22 @@ fn cnode_transfer(env: &mut Env) -> Result<(), Failure> {
             ),
             (rotate, &slots(3, 2, 1)[..7], nodes, TRUNCATED, &[]),
             (rotate, &slots(3, 2, 1), node, TRUNCATED, &[]),
+            (
+                rotate,
+                &slots(3, 2, 1),
+                &[other, object],
+                LOOKUP,
+                &[SOURCE, ROOT],
+            ),
+            (
+                rotate,
+                &slots(3, 2, 1),
+                &[object, other],
+                LOOKUP,
+                &[SOURCE, ROOT],
+            ),
+            (rotate, &[3, 4, 0, 2, 0, 0, 1, 4], nodes, RANGE, &[1, 64]),
+            (rotate, &[3, 4, 0, 2, 4, 0, 1, 65], nodes, RANGE, &[1, 64]),
             (rotate, &slots(3, 1, 1), nodes, ILLEGAL, &[]),
             (rotate, &slots(3, 3, 1), nodes, ILLEGAL, &[]),
             (

@@ -12,7 +12,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 fn interrupts(env: &mut Env) -> Result<(), Failure> {
-    let (handler, second) = (env.slot(), env.slot());
+    let (handler, second, third) = (env.slot(), env.slot(), env.slot());
     let other = env.object(ObjectType::Endpoint, 0);
     let notification = env.object(ObjectType::Notification, 0);
     let root = &[init_slot::CNODE][..];
@@ -42,11 +42,30 @@ fn interrupts(env: &mut Env) -> Result<(), Failure> {
             (trigger, &[MAX, 1, second, 64], root, RANGE, &[0]),
             (trigger, &[90, 1, second, 64], root, REVOKE, &[]),
             (trigger, &[91, 1, other, 64], root, DELETE, &[]),
+            (trigger, &[91, 1, second, 65], root, RANGE, &[1, 64]),
+            (
+                trigger,
+                &[91, 1, second, 64],
+                &[other],
+                LOOKUP,
+                &[DESTINATION, ROOT],
+            ),
+            (trigger, &[91, 1, second, 64], &[], TRUNCATED, &[]),
             (trigger, &[91, 1, second, 64], root, OK, &[]),
             (sgi, &[1, 1, second], root, TRUNCATED, &[]),
             (sgi, &[16, 1, second, 64], root, RANGE, &[0, 15]),
             (sgi, &[1, MAX, second, 64], root, ARGUMENT, &[1]),
             (sgi, &[1, 1, other, 64], root, DELETE, &[]),
+            (sgi, &[1, 1, third, 65], root, RANGE, &[1, 64]),
+            (
+                sgi,
+                &[1, 1, third, 64],
+                &[other],
+                LOOKUP,
+                &[DESTINATION, ROOT],
+            ),
+            (sgi, &[1, 1, third, 64], &[], TRUNCATED, &[]),
+            (sgi, &[1, 1, third, 64], root, OK, &[]),
         ],
     )?;
     let set = Invocation::IrqSetIrqHandler;
@@ -81,6 +100,7 @@ fn domains(env: &mut Env) -> Result<(), Failure> {
             (configure, &[MAX, 0, 100], &[], RANGE, &[0]),
             (configure, &[0, 1, 100], &[], RANGE, &[0, 0]),
             (configure, &[0, 0, 0], &[], ARGUMENT, &[2]),
+            (configure, &[0, 0, 1 << 56], &[], ARGUMENT, &[2]),
             (start, &[], &[], TRUNCATED, &[]),
             // Behind the only entry stands the end marker.
             (start, &[1], &[], ARGUMENT, &[0]),

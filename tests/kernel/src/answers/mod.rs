@@ -2,6 +2,7 @@
 //! there too). What invocations do when they succeed is in the other modules.
 
 pub mod capabilities;
+pub mod documented;
 pub mod machine;
 pub mod memory;
 pub mod threads;
@@ -30,6 +31,7 @@ const DESTINATION: u64 = 0;
 const SOURCE: u64 = 1;
 const ROOT: u64 = LookupFailure::InvalidRoot.word();
 const MISSING: u64 = LookupFailure::MissingCapability.word();
+const GUARD: u64 = LookupFailure::GuardMismatch.word();
 const DEPTH: u64 = LookupFailure::DepthMismatch.word();
 
 const SPACE: u64 = init_slot::VSPACE;
