@@ -137,6 +137,13 @@ enum Command {
         /// Only this part, beside the kernel's own operations.
         #[arg(value_enum)]
         part: Option<bench::Part>,
+        /// Measure this kernel's operations instead of ours and nothing else: an ELF file that seL4's loader could start,
+        /// built with a cycle counter that user level may read.
+        #[arg(long, value_name = "ELF", conflicts_with = "part")]
+        kernel: Option<PathBuf>,
+        /// The machine's RAM in MiB for the kernel's operations: seL4's own kernel fixes it when it is built.
+        #[arg(long, value_name = "MIB", default_value_t = 1024)]
+        memory: u64,
         /// Where the figures go as JSON.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -311,9 +318,20 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
-        Command::Bench { part, json, mirror } => {
+        Command::Bench {
+            part,
+            kernel,
+            memory,
+            json,
+            mirror,
+        } => {
             setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
-            bench::run(&paths, &cargo, part, json.as_deref(), mirror.as_deref())?;
+            let what = bench::What {
+                part,
+                kernel: kernel_choice(false, kernel),
+                memory_mib: memory,
+            };
+            bench::run(&paths, &cargo, &what, json.as_deref(), mirror.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Sizes => {

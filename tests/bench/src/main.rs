@@ -12,6 +12,8 @@
 fn main() {}
 
 #[cfg(target_os = "none")]
+mod devices;
+#[cfg(target_os = "none")]
 mod guests;
 #[cfg(target_os = "none")]
 mod measure;
@@ -19,6 +21,8 @@ mod measure;
 mod memory;
 #[cfg(target_os = "none")]
 mod messages;
+#[cfg(target_os = "none")]
+mod threads;
 
 #[cfg(target_os = "none")]
 testbed::root_task!(rows, before = testbed::pmu::cycles);
@@ -41,7 +45,10 @@ fn rows(env: &mut testbed::Env) {
     memory::retypes(env, clock);
     let guest_vspace = guests::guests(env, clock);
     memory::mappings(env, clock, guest_vspace, testbed::guest::CODE_IPA + 0x1000);
-    messages::page_fault(env, clock);
+    messages::faults(env, clock);
     messages::ipc(env, clock);
+    messages::one_way(env, clock);
+    threads::threads(env, clock);
+    devices::devices(env, clock);
     testbed::println!("bench end");
 }

@@ -1,8 +1,8 @@
 //! Capabilities, memory and mappings.
 
-use crate::measure::{Clock, ROUNDS, copy, delete, invoke, map, revoke, row, unmap};
+use crate::measure::{Clock, copy, delete, invoke, map, revoke, row, rows, unmap};
 use sel4_sys::{CapRights, Invocation, ObjectType, init_slot, vm_attributes};
-use testbed::Env;
+use testbed::{Answer, Env};
 
 /// Frames of 4 KiB in 2 MiB.
 const FRAMES: u64 = 512;
@@ -17,24 +17,45 @@ pub fn capabilities(env: &mut Env, clock: Clock) {
     let endpoint = env.object(ObjectType::Endpoint, 0);
     let (a, b) = (env.slot(), env.slot());
     let root = init_slot::CNODE;
-    let [mut copied, mut minted, mut moved, mut deleted] = [0; 4];
-    for _ in 0..ROUNDS {
-        copied += clock.once(|| copy(a, endpoint));
-        moved += clock.once(|| {
-            invoke(root, Invocation::CNodeMove, [b, 64, a, 64], [root]);
-        });
-        deleted += clock.once(|| delete(b));
-        minted += clock.once(|| {
-            let words = [a, 64, endpoint, 64, CapRights::ALL.0, 7];
-            invoke(root, Invocation::CNodeMint, words, [root]);
-        });
-        delete(a);
-    }
-    row("cnode_copy", copied / ROUNDS);
-    row("cnode_mint", minted / ROUNDS);
-    row("cnode_move", moved / ROUNDS);
-    row("cnode_delete", deleted / ROUNDS);
+    let means = clock.by_turns(|| copy(a, endpoint), || delete(a));
+    rows(["cnode_copy", "cnode_delete"], means);
+    let mint = || {
+        let words = [a, 64, endpoint, 64, CapRights::ALL.0, 7];
+        invoke(root, Invocation::CNodeMint, words, [root])
+    };
+    let [minted, _] = clock.by_turns(mint, || delete(a));
+    row("cnode_mint", minted);
+    copy(a, endpoint);
+    let go = |from: u64, to: u64| invoke(root, Invocation::CNodeMove, [to, 64, from, 64], [root]);
+    let [moved, _] = clock.by_turns(|| go(a, b), || go(b, a));
+    row("cnode_move", moved);
+    delete(a);
     row("cnode_revoke_none", clock.mean(|| revoke(endpoint)));
+
+    let badged = env.mint(endpoint, CapRights::ALL, 7);
+    row(
+        "cnode_cancel_badged_sends_none",
+        clock.mean(|| invoke(root, Invocation::CNodeCancelBadgedSends, [badged, 64], [])),
+    );
+    let node = env.object(ObjectType::CapTable, 4);
+    let slots = [node, env.slot()];
+    let mutate = |from: u64, to: u64| {
+        let words = [to, 64, from, 64, 0];
+        invoke(root, Invocation::CNodeMutate, words, [root])
+    };
+    let [mutated, _] = clock.by_turns(|| mutate(slots[0], slots[1]), || mutate(slots[1], slots[0]));
+    row("cnode_mutate", mutated);
+    // Two capabilities go round in three slots: the empty one is where the first goes next.
+    let mut turn = [env.slot(), env.object(ObjectType::CapTable, 4), node];
+    row(
+        "cnode_rotate",
+        clock.mean(|| {
+            let [to, pivot, from] = turn;
+            turn = [from, to, pivot];
+            let words = [to, 64, 0, pivot, 64, 0, from, 64];
+            invoke(root, Invocation::CNodeRotate, words, [root, root])
+        }),
+    );
 
     let frame = env.object(ObjectType::SmallPage, 0);
     let first = env.slots(FRAMES);
@@ -45,57 +66,51 @@ pub fn capabilities(env: &mut Env, clock: Clock) {
 }
 
 /// Maps and unmaps by turns; the two means.
-fn map_and_unmap(clock: Clock, frame: u64, vspace: u64, vaddr: u64) -> (u64, u64) {
-    let (mut mapped, mut unmapped) = (0, 0);
-    for _ in 0..ROUNDS {
-        mapped += clock.once(|| map(frame, vspace, vaddr));
-        unmapped += clock.once(|| unmap(frame));
-    }
-    (mapped / ROUNDS, unmapped / ROUNDS)
+fn map_and_unmap(clock: Clock, frame: u64, vspace: u64, vaddr: u64) -> [u64; 2] {
+    clock.by_turns(|| map(frame, vspace, vaddr), || unmap(frame))
 }
 
 /// Mappings in this address space and in a guest's, whose table of level 3 covers `guest_vaddr`.
 pub fn mappings(env: &mut Env, clock: Clock, guest_vspace: u64, guest_vaddr: u64) {
     let small = env.object(ObjectType::SmallPage, 0);
     let room = env.window(4096);
-    let (mapped, unmapped) = map_and_unmap(clock, small, init_slot::VSPACE, room);
-    row("map_4kib", mapped);
-    row("unmap_4kib", unmapped);
-    let (mapped, unmapped) = map_and_unmap(clock, small, guest_vspace, guest_vaddr);
-    row("map_4kib_guest", mapped);
-    row("unmap_4kib_guest", unmapped);
+    rows(
+        ["map_4kib", "unmap_4kib"],
+        map_and_unmap(clock, small, init_slot::VSPACE, room),
+    );
+    rows(
+        ["map_4kib_guest", "unmap_4kib_guest"],
+        map_and_unmap(clock, small, guest_vspace, guest_vaddr),
+    );
     let large = env.object(ObjectType::LargePage, 0);
-    let (mapped, unmapped) = map_and_unmap(clock, large, init_slot::VSPACE, BLOCKS);
-    row("map_2mib", mapped);
-    row("unmap_2mib", unmapped);
+    rows(
+        ["map_2mib", "unmap_2mib"],
+        map_and_unmap(clock, large, init_slot::VSPACE, BLOCKS),
+    );
     let table = env.object(ObjectType::PageTable, 0);
-    let (mut mapped, mut unmapped) = (0, 0);
-    for _ in 0..ROUNDS {
-        mapped += clock.once(|| {
+    let means = clock.by_turns(
+        || {
             let words = [TABLES, vm_attributes::DEFAULT];
             invoke(
                 table,
                 Invocation::ArmPageTableMap,
                 words,
                 [init_slot::VSPACE],
-            );
-        });
-        unmapped += clock.once(|| {
-            invoke(table, Invocation::ArmPageTableUnmap, [], []);
-        });
-    }
-    row("map_table", mapped / ROUNDS);
-    row("unmap_table", unmapped / ROUNDS);
+            )
+        },
+        || invoke(table, Invocation::ArmPageTableUnmap, [], []),
+    );
+    rows(["map_table", "unmap_table"], means);
 }
 
 #[inline(always)]
-fn retype(untyped: u64, kind: ObjectType, first: u64, count: u64) {
+fn retype(untyped: u64, kind: ObjectType, first: u64, count: u64) -> Answer {
     invoke(
         untyped,
         Invocation::UntypedRetype,
         [kind.word(), 0, 0, 0, first, count],
         [init_slot::CNODE],
-    );
+    )
 }
 
 /// Objects made and taken back.

@@ -223,32 +223,118 @@ pub fn notifications(env: &mut Env, clock: Clock) {
     row("yield_alone", clock.mean(syscall::yield_now));
 }
 
-extern "C" fn never(_: u64) -> ! {
+/// Parks at once.
+pub extern "C" fn never(_: u64) -> ! {
     testbed::park()
 }
 
-/// A thread that fetches from where nothing is, again and again.
-pub fn page_fault(env: &mut Env, clock: Clock) {
-    let endpoint = env.object(ObjectType::Endpoint, 0);
-    let reply = env.object(ObjectType::Reply, 0);
+/// Sends to where the CSpace has no slot, again and again: a fault each time.
+extern "C" fn sends_to_nothing(_: u64) -> ! {
+    loop {
+        syscall::send(u64::MAX, EMPTY, [0; 4]);
+    }
+}
+
+/// What threads do wrong: the row and where they do it.
+enum Wrong {
+    /// At this address, with registers as they come.
+    At(u64),
+    /// In this function.
+    In(extern "C" fn(u64) -> !),
+}
+
+/// Threads that do something wrong again and again; the handler's answer has nothing in it.
+pub fn faults(env: &mut Env, clock: Clock) {
+    // SVC with number 0, which no system call has; and an instruction that is none (Arm ARM C6.2.390: UDF).
+    let [unknown, undefined] = [[0xd400_0001], [0]].map(|code| env.code(&code));
+    for (name, wrong) in [
+        ("user_page_fault", Wrong::At(HOLE)),
+        ("cap_fault_round_trip", Wrong::In(sends_to_nothing)),
+        ("unknown_syscall_round_trip", Wrong::At(unknown)),
+        ("user_exception_round_trip", Wrong::At(undefined)),
+    ] {
+        let endpoint = env.object(ObjectType::Endpoint, 0);
+        let reply = env.object(ObjectType::Reply, 0);
+        let spec = ThreadSpec {
+            priority: 100,
+            fault_endpoint: endpoint,
+            ..ThreadSpec::default()
+        };
+        let entry = match wrong {
+            Wrong::In(entry) => entry,
+            Wrong::At(_) => never,
+        };
+        let thread = env.thread(spec, entry, 0);
+        if let Wrong::At(pc) = wrong {
+            let lost = UserContext {
+                pc,
+                ..UserContext::default()
+            };
+            env.write_registers(thread, &lost);
+        }
+        env.resume(thread);
+        syscall::recv(endpoint, reply);
+        row(
+            name,
+            clock.mean(|| syscall::reply_recv(endpoint, EMPTY, [0; 4], reply)),
+        );
+        let _ = env.invoke(thread, Invocation::TcbSuspend, &[], &[]);
+    }
+}
+
+/// Receives, and does nothing about it.
+extern "C" fn receives(argument: u64) -> ! {
+    loop {
+        syscall::recv(argument >> 32, argument & 0xffff_ffff);
+    }
+}
+
+/// Receives on one endpoint and sends to the other.
+extern "C" fn passes_on(argument: u64) -> ! {
+    let (from, to, reply) = (argument >> 32, argument >> 16 & 0xffff, argument & 0xffff);
+    loop {
+        syscall::recv(from, reply);
+        syscall::nb_send(to, EMPTY, [0; 4]);
+    }
+}
+
+/// Messages that nobody answers through a reply object.
+pub fn one_way(env: &mut Env, clock: Clock) {
     let spec = ThreadSpec {
-        priority: 100,
-        fault_endpoint: endpoint,
+        priority: SERVER_PRIORITY,
         ..ThreadSpec::default()
     };
-    let thread = env.thread(spec, never, 0);
-    let lost = UserContext {
-        pc: HOLE,
-        ..UserContext::default()
-    };
-    env.write_registers(thread, &lost);
-    env.resume(thread);
-    syscall::recv(endpoint, reply);
+    let endpoint = env.object(ObjectType::Endpoint, 0);
+    let reply = env.object(ObjectType::Reply, 0);
     row(
-        "user_page_fault",
-        clock.mean(|| {
-            syscall::reply_recv(endpoint, EMPTY, [0; 4], reply);
-        }),
+        "nb_send_no_receiver",
+        clock.mean(|| syscall::nb_send(endpoint, EMPTY, [0; 4])),
     );
-    let _ = env.invoke(thread, Invocation::TcbSuspend, &[], &[]);
+    row(
+        "nb_recv_empty",
+        clock.mean(|| syscall::nb_recv(endpoint, reply)),
+    );
+    env.spawn(spec, receives, endpoint << 32 | reply);
+    row(
+        "send_to_receiver",
+        clock.mean(|| syscall::send(endpoint, EMPTY, [0; 4])),
+    );
+    row(
+        "nb_send_to_receiver",
+        clock.mean(|| syscall::nb_send(endpoint, EMPTY, [0; 4])),
+    );
+
+    let [there, back] = [(); 2].map(|()| env.object(ObjectType::Endpoint, 0));
+    let [theirs, ours] = [(); 2].map(|()| env.object(ObjectType::Reply, 0));
+    env.spawn(spec, passes_on, there << 32 | back << 16 | theirs);
+    row(
+        "nb_send_recv_round_trip",
+        clock.mean(|| syscall::nb_send_recv(there, EMPTY, [0; 4], back, ours)),
+    );
+    let [there, back] = [(); 2].map(|()| env.object(ObjectType::Notification, 0));
+    env.spawn(spec, answer_signals, there << 32 | back);
+    row(
+        "nb_send_wait_round_trip",
+        clock.mean(|| syscall::nb_send_wait(there, EMPTY, [0; 4], back)),
+    );
 }

@@ -56,6 +56,39 @@ pub fn reply_to_hvc(reply: u64, fault: &sel4_sys::syscall::Registers) {
 }
 
 impl Env {
+    /// A frame with `code` in it (at most 1024 instructions).
+    fn written(&mut self, code: &[u32]) -> u64 {
+        let frame = self.object(ObjectType::SmallPage, 0);
+        let window = self.map_here(frame);
+        for (index, word) in code.iter().enumerate().take(1024) {
+            // SAFETY: `window` is 4 KiB just mapped for this, 1024 words.
+            unsafe { core::ptr::write_volatile((window as *mut u32).add(index), *word) };
+        }
+        check(
+            "Page_Unify",
+            self.invoke(frame, Invocation::ArmPageUnifyInstruction, &[0, 4096], &[]),
+        );
+        frame
+    }
+
+    /// An address in this address space with `code` (at most 1024 instructions), to be executed.
+    pub fn code(&mut self, code: &[u32]) -> u64 {
+        let frame = self.written(code);
+        let copy = self.copy(frame, CapRights::ALL);
+        let vaddr = self.window(4096);
+        check(
+            "Page_Map",
+            self.map(
+                copy,
+                init_slot::VSPACE,
+                vaddr,
+                CapRights::READ,
+                vm_attributes::DEFAULT,
+            ),
+        );
+        vaddr
+    }
+
     /// Makes a guest that runs `code` at [`CODE_IPA`] with x2 = [`HOLE_IPA`]; its faults go to `fault_endpoint`. Not started.
     pub fn bare_guest(&mut self, code: &[u32], fault_endpoint: u64, priority: u64) -> Guest {
         let vspace = self.object(ObjectType::VSpace, 0);
@@ -80,16 +113,7 @@ impl Env {
                 ),
             );
         }
-        let frame = self.object(ObjectType::SmallPage, 0);
-        let window = self.map_here(frame);
-        for (index, word) in code.iter().enumerate().take(1024) {
-            // SAFETY: `window` is 4 KiB just mapped for this, 1024 words.
-            unsafe { core::ptr::write_volatile((window as *mut u32).add(index), *word) };
-        }
-        check(
-            "Page_Unify",
-            self.invoke(frame, Invocation::ArmPageUnifyInstruction, &[0, 4096], &[]),
-        );
+        let frame = self.written(code);
         let copy = self.copy(frame, CapRights::ALL);
         check(
             "Page_Map",

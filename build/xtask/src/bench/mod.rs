@@ -10,7 +10,7 @@ mod peers;
 mod rows;
 
 use crate::cargo::{Cargo, Target};
-use crate::image::{self, Flavour};
+use crate::image::{self, Flavour, Kernel};
 use crate::paths::Paths;
 use crate::{boot, elf, progress};
 use anyhow::{Context, Result, bail};
@@ -34,6 +34,17 @@ pub enum Part {
     Move,
 }
 
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct What {
+    /// One part beside the kernel's operations, or all.
+    pub part: Option<Part>,
+    /// The kernel; of another than ours its operations alone.
+    pub kernel: Kernel,
+    /// RAM of the machine on which the kernel's operations are measured.
+    pub memory_mib: u64,
+}
+
 /// Measures everything (or one part), prints a table, and writes the rows to `json` as `[{"name","value","unit"}]`.
 ///
 /// # Errors
@@ -41,13 +52,16 @@ pub enum Part {
 pub fn run(
     paths: &Paths,
     cargo: &Cargo,
-    part: Option<Part>,
+    what: &What,
     json: Option<&Path>,
     mirror: Option<&str>,
 ) -> Result<()> {
-    let wanted = |which| part.is_none_or(|part| part == which);
-    let mut rows = kernel_rows(paths, cargo)?;
-    rows.extend(sizes(cargo)?);
+    let ours = what.kernel == Flavour::Release.into();
+    let wanted = |which| ours && what.part.is_none_or(|part| part == which);
+    let mut rows = kernel_rows(paths, cargo, what)?;
+    if ours {
+        rows.extend(sizes(cargo)?);
+    }
     let clean_2mib = rows
         .iter()
         .find(|row| row.name == "clean_2mib")
@@ -70,8 +84,8 @@ pub fn run(
 }
 
 /// The kernel's operations, measured by a root task of their own.
-fn kernel_rows(paths: &Paths, cargo: &Cargo) -> Result<Vec<Row>> {
-    let kernel = elf::strip(&std::fs::read(image::kernel(cargo, Flavour::Release)?)?)?;
+fn kernel_rows(paths: &Paths, cargo: &Cargo, what: &What) -> Result<Vec<Row>> {
+    let kernel = what.kernel.read(cargo)?;
     let boot_stage = std::fs::read(cargo.build_one("boot", Target::BareMetal)?)?;
     let root_task = std::fs::read(cargo.build_one("kernel-bench", Target::BareMetal)?)?;
     progress::step("measure the kernel's operations", || {
@@ -80,7 +94,7 @@ fn kernel_rows(paths: &Paths, cargo: &Cargo) -> Result<Vec<Row>> {
         crate::paths::write_if_changed(&file, &packed)?;
         let machine = Machine {
             count: Count::Instructions,
-            ..Machine::virt(1024)
+            ..Machine::virt(what.memory_mib)
         };
         let log = paths.logs().join("bench-kernel.log");
         let transcript = run_to_verdict(&machine, &file, LIMIT, &log, |line| line == "bench end")?;
