@@ -388,9 +388,7 @@ pub fn answer<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, handler: Ref<Tcb>) -> Verdi
         }
         _ => return Verdict::Continue,
     };
-    for n in 0..most.min(words) {
-        registers::set(k, tcb, n, ipc::word(k, handler, n));
-    }
+    registers::write(k, tcb, ipc::Words::new(k, handler, 0, most.min(words)));
     if ipc::label(info) == 0 {
         Verdict::Continue
     } else {

@@ -7,6 +7,7 @@
 use crate::arch::Arch;
 use crate::cap::Cap;
 use crate::error::Error;
+use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::{Slot, Tcb};
@@ -92,32 +93,64 @@ impl Invocation {
     /// [`Kernel::reply_length`]. To be called at most once, after the last look at [`Self::word`].
     #[inline]
     pub fn answer<A: Arch>(&self, k: &Kernel<A>, words: &[u64]) {
-        self.answer_each(k, words.iter().copied());
+        self.answer_with(k, words.len() as u64, |out| {
+            for word in words {
+                out.put(*word)?;
+            }
+            None
+        });
     }
 
-    /// [`Self::answer`] with words that are found one by one.
+    /// [`Self::answer`] with at most `most` words (at most 120) that are put one by one.
     #[inline]
-    pub fn answer_each<A: Arch>(&self, k: &Kernel<A>, words: impl Iterator<Item = u64>) {
+    pub fn answer_with<A: Arch>(
+        &self,
+        k: &Kernel<A>,
+        most: u64,
+        fill: impl FnOnce(&mut AnswerWords<'_, A>) -> Option<()>,
+    ) {
         if self.answer == Answer::Dropped {
             return;
         }
-        let mut written = 0u64;
-        for value in words {
-            if written < FAST_MESSAGE_REGISTERS {
-                if let Some(register) = self.current.context.x.get(written.wrapping_add(2) as usize)
-                {
-                    register.set(value);
-                }
-            } else if self.buffer != 0 && written < 120 {
-                k.arch.write_word(
-                    self.buffer.wrapping_add(written.wrapping_add(1) << 3),
-                    value,
-                );
-            } else {
-                break;
-            }
-            written = written.wrapping_add(1);
+        // Not the buffer that the message came from: that may be one that the thread must not write to.
+        let buffer = ipc::receive_buffer(self.current);
+        let mut out = AnswerWords {
+            k,
+            current: self.current,
+            buffer,
+            written: 0,
+            room: ipc::receivable(self.current, most),
+        };
+        let _ = fill(&mut out);
+        k.reply_length.set(out.written);
+    }
+}
+
+/// The words of an answer, as they are put.
+pub struct AnswerWords<'k, A: Arch> {
+    k: &'k Kernel<A>,
+    current: Ref<Tcb>,
+    buffer: u64,
+    written: u64,
+    room: u64,
+}
+
+impl<A: Arch> AnswerWords<'_, A> {
+    /// The next word; `None` when there is no room for it.
+    #[inline(always)]
+    pub fn put(&mut self, value: u64) -> Option<()> {
+        let n = self.written;
+        if n >= self.room {
+            return None;
         }
-        k.reply_length.set(written);
+        self.written = n.wrapping_add(1);
+        if n < FAST_MESSAGE_REGISTERS {
+            let register = self.current.context.x.get(n.wrapping_add(2) as usize)?;
+            register.set(value);
+        } else {
+            let place = self.buffer.wrapping_add(n.wrapping_add(1) << 3);
+            self.k.arch.write_word(place, value);
+        }
+        Some(())
     }
 }

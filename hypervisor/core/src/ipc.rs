@@ -128,6 +128,53 @@ pub fn word<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64) -> u64 {
         .read_word(buffer.wrapping_add(offset::MESSAGE).wrapping_add(n << 3))
 }
 
+/// The words of the message that a thread sends, one by one.
+pub struct Words<'k, A: Arch> {
+    k: &'k Kernel<A>,
+    sender: Ref<Tcb>,
+    buffer: u64,
+    next: u64,
+    end: u64,
+}
+
+impl<'k, A: Arch> Words<'k, A> {
+    /// Words `from..to` of those that it can send.
+    #[inline]
+    pub fn new(k: &'k Kernel<A>, sender: Ref<Tcb>, from: u64, to: u64) -> Self {
+        let buffer = send_buffer(sender);
+        let room = if buffer == 0 {
+            FAST_MESSAGE_REGISTERS
+        } else {
+            MAX_LENGTH
+        };
+        Self {
+            k,
+            sender,
+            buffer: buffer.wrapping_add(offset::MESSAGE),
+            next: from,
+            end: to.min(room),
+        }
+    }
+}
+
+impl<A: Arch> Iterator for Words<'_, A> {
+    type Item = u64;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<u64> {
+        let n = self.next;
+        if n >= self.end {
+            return None;
+        }
+        self.next = n.wrapping_add(1);
+        if n < FAST_MESSAGE_REGISTERS {
+            return register(&self.sender, n).map(Cell::get);
+        }
+        let place = self.buffer.wrapping_add(n << 3);
+        Some(self.k.arch.read_word(place))
+    }
+}
+
 /// Sets word `n` of the message that a thread receives; lost where it has no room.
 #[inline]
 pub fn set_word<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64, value: u64) {

@@ -5,6 +5,8 @@
 
 use crate::arch::Arch;
 use crate::endpoint;
+use crate::invocation::AnswerWords;
+use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::{Registers, Tcb, ipc_flag};
@@ -12,8 +14,6 @@ use core::cell::Cell;
 
 /// Words of `seL4_UserContext`.
 pub const WORDS: u64 = 36;
-/// The words that CopyRegisters calls frame registers: pc, sp, spsr, x0-x8, x16-x18, x29, x30. The rest are the integer registers.
-pub const FRAME_WORDS: u64 = 17;
 /// Words of an UnknownSyscall message that an answer can set: x0-x7, pc, sp, the next pc, spsr.
 pub const UNKNOWN_SYSCALL_WORDS: u64 = 12;
 /// Words of a UserException message that an answer can set: pc, sp, spsr.
@@ -21,59 +21,98 @@ pub const USER_EXCEPTION_WORDS: u64 = 3;
 /// Words of the answer to a timeout: `seL4_UserContext` without the TLS registers.
 pub const TIMEOUT_WORDS: u64 = 34;
 
-/// Index of the program status word.
-const SPSR: u64 = 2;
+/// The general registers that follow pc, sp and spsr, in the order of `seL4_UserContext`, as runs of x0 to x30: first those that
+/// CopyRegisters calls frame registers, then those that it calls integer registers. TPIDR_EL0 and TPIDRRO_EL0 follow them.
+static RUNS: [(usize, usize); 5] = [(0, 9), (16, 19), (29, 31), (9, 16), (19, 29)];
+/// How many of the runs are frame registers.
+const FRAME_RUNS: usize = 3;
 
-/// Register `n` of `seL4_UserContext`.
-fn cell(c: &Registers, n: u64) -> Option<&Cell<u64>> {
-    let x = match n {
-        0 => return Some(&c.pc),
-        1 => return Some(&c.sp),
-        SPSR => return Some(&c.spsr),
-        34 => return Some(&c.tpidr_el0),
-        35 => return Some(&c.tpidrro_el0),
-        // x0-x8
-        3..=11 => n.wrapping_sub(3),
-        // x16-x18
-        12..=14 => n.wrapping_add(4),
-        // x29, x30
-        15..=16 => n.wrapping_add(14),
-        // x9-x15
-        17..=23 => n.wrapping_sub(8),
-        // x19-x28
-        24..=33 => n.wrapping_sub(5),
-        _ => return None,
-    };
-    c.x.get(x as usize)
+/// A run of general registers.
+#[inline]
+fn run<'c>(c: &'c Registers, &(from, to): &(usize, usize)) -> &'c [Cell<u64>] {
+    c.x.get(from..to).unwrap_or_default()
 }
 
-/// Reads register `n` of `seL4_UserContext`; the pc is the one at which the thread would be restarted.
-#[must_use]
-pub fn get(tcb: Ref<Tcb>, n: u64) -> u64 {
-    let value = cell(&tcb.context, n).map_or(0, Cell::get);
-    if n == 0 && tcb.thread.ipc_flags.get() & ipc_flag::IN_SYSCALL != 0 {
-        value.wrapping_sub(4)
+/// Where the thread would be restarted.
+#[inline]
+fn restart_pc(tcb: Ref<Tcb>) -> u64 {
+    let pc = tcb.context.pc.get();
+    if tcb.thread.ipc_flags.get() & ipc_flag::IN_SYSCALL != 0 {
+        pc.wrapping_sub(4)
     } else {
-        value
+        pc
     }
 }
 
-/// Writes register `n` of `seL4_UserContext`.
-pub fn set<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, n: u64, value: u64) {
-    let value = match n {
-        0 => {
-            // Where it continues is no longer behind its system call.
-            let t = &tcb.thread;
-            t.ipc_flags.set(t.ipc_flags.get() & !ipc_flag::IN_SYSCALL);
-            endpoint::forget_call(k, tcb);
-            value
+/// Answers with the registers in the order of `seL4_UserContext`, as many as there is room for; the pc is the one at which the
+/// thread would be restarted.
+pub fn read<A: Arch>(tcb: Ref<Tcb>, out: &mut AnswerWords<'_, A>) -> Option<()> {
+    let c = &tcb.context;
+    out.put(restart_pc(tcb))?;
+    out.put(c.sp.get())?;
+    out.put(c.spsr.get())?;
+    for bounds in &RUNS {
+        for x in run(c, bounds) {
+            out.put(x.get())?;
         }
-        SPSR => k.arch.sanitise_spsr(value, tcb.thread.vcpu.get()),
-        _ => value,
-    };
-    if let Some(cell) = cell(&tcb.context, n) {
-        cell.set(value);
     }
+    out.put(c.tpidr_el0.get())?;
+    out.put(c.tpidrro_el0.get())
+}
+
+fn set_pc<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, value: u64) {
+    // Where it continues is no longer behind its system call.
+    let t = &tcb.thread;
+    t.ipc_flags.set(t.ipc_flags.get() & !ipc_flag::IN_SYSCALL);
+    endpoint::forget_call(k, tcb);
+    tcb.context.pc.set(value);
+}
+
+fn set_spsr<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, value: u64) {
+    let value = k.arch.sanitise_spsr(value, tcb.thread.vcpu.get());
+    tcb.context.spsr.set(value);
+}
+
+/// Sets the registers in the order of `seL4_UserContext` for as long as there are words.
+pub fn write<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, mut words: ipc::Words<'_, A>) -> Option<()> {
+    let c = &tcb.context;
+    set_pc(k, tcb, words.next()?);
+    c.sp.set(words.next()?);
+    set_spsr(k, tcb, words.next()?);
+    for bounds in &RUNS {
+        for x in run(c, bounds) {
+            x.set(words.next()?);
+        }
+    }
+    c.tpidr_el0.set(words.next()?);
+    c.tpidrro_el0.set(words.next()?);
+    None
+}
+
+fn copy_run(from: &Registers, to: &Registers, bounds: &(usize, usize)) {
+    for (to, from) in run(to, bounds).iter().zip(run(from, bounds)) {
+        to.set(from.get());
+    }
+}
+
+/// Copies the frame registers: pc, sp, spsr, x0-x8, x16-x18, x29, x30.
+pub fn copy_frame<A: Arch>(k: &Kernel<A>, from: Ref<Tcb>, to: Ref<Tcb>) {
+    set_pc(k, to, restart_pc(from));
+    to.context.sp.set(from.context.sp.get());
+    set_spsr(k, to, from.context.spsr.get());
+    for bounds in RUNS.iter().take(FRAME_RUNS) {
+        copy_run(&from.context, &to.context, bounds);
+    }
+}
+
+/// Copies the integer registers: x9-x15, x19-x28 and the two TLS registers.
+pub fn copy_integer(from: Ref<Tcb>, to: Ref<Tcb>) {
+    let (from, to) = (&from.context, &to.context);
+    for bounds in RUNS.iter().skip(FRAME_RUNS) {
+        copy_run(from, to, bounds);
+    }
+    to.tpidr_el0.set(from.tpidr_el0.get());
+    to.tpidrro_el0.set(from.tpidrro_el0.get());
 }
 
 /// Sets what word `n` of the answer to an UnknownSyscall message says. Word 10 is without effect: the thread continues at

@@ -8,6 +8,7 @@ use crate::delete;
 use crate::error::{Error, Outcome, Progress};
 use crate::fault;
 use crate::invocation::Invocation;
+use crate::ipc;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::notification;
@@ -143,7 +144,7 @@ fn read_registers<A: Arch>(k: &Kernel<A>, inv: &Invocation, tcb: Ref<Tcb>) -> Re
     if flags & transfer_flag::SUSPEND_SOURCE != 0 {
         thread::suspend(k, tcb);
     }
-    inv.answer_each(k, (0..count).map(|n| registers::get(tcb, n)));
+    inv.answer_with(k, count, |out| registers::read(tcb, out));
     Ok(())
 }
 
@@ -157,9 +158,8 @@ fn write_registers<A: Arch>(k: &Kernel<A>, inv: &Invocation, tcb: Ref<Tcb>) -> R
     if tcb == inv.current {
         return Err(Error::IllegalOperation);
     }
-    for n in 0..count.min(registers::WORDS) {
-        registers::set(k, tcb, n, inv.word(k, n.wrapping_add(2)));
-    }
+    let words = ipc::Words::new(k, inv.current, 2, count.wrapping_add(2));
+    registers::write(k, tcb, words);
     k.arch.refresh(tcb);
     if flags & transfer_flag::RESUME != 0 {
         thread::resume(k, tcb);
@@ -176,16 +176,11 @@ fn copy_registers<A: Arch>(k: &Kernel<A>, inv: &Invocation, dest: Ref<Tcb>) -> R
     if flags & transfer_flag::SUSPEND_SOURCE != 0 {
         thread::suspend(k, source);
     }
-    let copy = |from, to| {
-        for n in from..to {
-            registers::set(k, dest, n, registers::get(source, n));
-        }
-    };
     if flags & transfer_flag::FRAME != 0 {
-        copy(0, registers::FRAME_WORDS);
+        registers::copy_frame(k, source, dest);
     }
     if flags & transfer_flag::INTEGER != 0 {
-        copy(registers::FRAME_WORDS, registers::WORDS);
+        registers::copy_integer(source, dest);
     }
     k.arch.refresh(dest);
     if flags & transfer_flag::RESUME_DESTINATION != 0 {

@@ -1,9 +1,9 @@
 //! Invocations of threads: registers, states, priorities, spaces; their errors.
 
 use super::stage::{PC, Stage};
+use crate::arch::Arch;
 use crate::fixture::slots;
 use crate::object::{ThreadState, tcb_slot};
-use crate::registers;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::vec::Vec;
 
@@ -56,6 +56,20 @@ fn register_transfers_check_their_arguments() {
 }
 
 #[test]
+fn answers_leave_a_read_only_buffer_alone() {
+    let s = Stage::new();
+    let (t, buffer) = (s.passive(20), s.object(ObjectType::SmallPage));
+    let boss = s.boss();
+    // A frame that it may read: it sends from there, and receives nothing in it.
+    boss.thread.ipc_buffer_kernel.set(s.frame(buffer));
+    let (error, words) = s.invoke(t.cap, Label::TcbReadRegisters, &[0, 36], &[]);
+    assert_eq!((error, words.len()), (0, 4));
+    for n in 0..512 {
+        assert_eq!(s.w.k.arch.read_word(s.frame(buffer) + 8 * n), 0, "word {n}");
+    }
+}
+
+#[test]
 fn copied_registers() {
     let s = Stage::new();
     let (from, to) = (s.passive(20), s.passive(20));
@@ -83,8 +97,9 @@ fn a_suspended_waiter_makes_its_call_again_when_resumed() {
     s.boss_waits(pause);
     s.wait(t.tcb, n);
     assert_eq!(t.tcb.context.pc.get(), PC + 4);
-    assert_eq!(registers::get(t.tcb, 0), PC, "where it would be restarted");
     s.wake_boss(pause);
+    let (_, words) = s.invoke(t.cap, Label::TcbReadRegisters, &[0, 1], &[]);
+    assert_eq!(words, [PC], "where it would be restarted");
     s.must(t.cap, Label::TcbSuspend, &[], &[]);
     assert_eq!(s.state(t), ThreadState::Inactive);
     assert_eq!(t.tcb.context.pc.get(), PC);
