@@ -105,7 +105,8 @@ fn many_frames(env: &mut Env) -> Result<(), Failure> {
     Ok(())
 }
 
-fn peek(vaddr: u64) -> u64 {
+/// The word at an address that the test has mapped readable.
+pub fn peek(vaddr: u64) -> u64 {
     // SAFETY: the tests pass addresses that they have mapped readable.
     unsafe { core::ptr::read_volatile(vaddr as *const u64) }
 }

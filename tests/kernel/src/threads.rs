@@ -1,5 +1,6 @@
 //! Threads, scheduling contexts and faults of native threads.
 
+use crate::memory;
 use crate::same;
 use crate::suite::{Failure, Test};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,10 @@ pub const TESTS: &[Test] = &[
     ("thread_page_fault_is_reported_and_repaired", page_fault),
     ("thread_bad_system_call_is_reported", unknown_syscall),
     ("thread_registers_can_be_read_back", registers),
+    (
+        "thread_with_a_read_only_buffer_gets_four_words",
+        read_only_buffer,
+    ),
     ("sched_context_budget_above_period_is_refused", bad_budget),
     ("sched_context_periodic_thread_wakes_each_period", periodic),
 ];
@@ -280,6 +285,32 @@ fn registers(env: &mut Env) -> Result<(), Failure> {
     same!(read.label, 0);
     same!(read.words[0], counts_once as *const () as u64);
     same!(read.words[3], 0x51);
+    Ok(())
+}
+
+/// Reads all registers of the thread in its argument, and tells how many words came.
+extern "C" fn reads_registers(tcb: u64) -> ! {
+    let label = Invocation::TcbReadRegisters.word();
+    let answer = testbed::invoke(tcb, label, &[0, 36], &[]);
+    COUNT.store(answer.length, Ordering::SeqCst);
+    testbed::park()
+}
+
+fn read_only_buffer(env: &mut Env) -> Result<(), Failure> {
+    let target = env.thread(ThreadSpec::default(), counts_once, 0x51);
+    let reader = env.thread(ThreadSpec::default(), reads_registers, target);
+    let frame = env.object(ObjectType::SmallPage, 0);
+    let vaddr = env.map_here(frame);
+    let read_only = env.copy(frame, CapRights::READ);
+    let set = Invocation::TcbSetIpcBuffer;
+    same!(env.invoke(reader, set, &[vaddr], &[read_only]).label, 0);
+    COUNT.store(0, Ordering::SeqCst);
+    same!(own_priority(env, 100), 0);
+    env.resume(reader);
+    same!(own_priority(env, 255), 0);
+    same!(COUNT.load(Ordering::SeqCst), 4);
+    let written = (0..512).filter(|n| memory::peek(vaddr + 8 * n) != 0);
+    same!(written.count() as u64, 0);
     Ok(())
 }
 
