@@ -6,7 +6,7 @@ use crate::cargo::{Cargo, Target};
 use crate::image::{self, Flavour, Kernel};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
-use crate::{boot, elf, progress};
+use crate::{bench, boot, elf, progress};
 use anyhow::{Context, Result, bail};
 use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -152,7 +152,7 @@ impl Tests<'_> {
         }
         let names: Vec<&str> = std::iter::once("host")
             .chain(QEMU_SUITES.iter().map(|suite| suite.name))
-            .chain([SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
+            .chain([COST_SUITE, SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
             .collect();
         let names_a_suite = self
             .filter
@@ -177,6 +177,9 @@ impl Tests<'_> {
         if self.place != Some(Where::Host) {
             for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
                 sum.add(self.in_qemu(suite, &suite.flavour.into())?);
+            }
+            if wanted(COST_SUITE) {
+                sum.add(self.costs()?);
             }
             if wanted(SYSTEM_SUITE) || (!names_a_suite && !cases.is_empty()) {
                 sum.add(self.whole_systems(&cases)?);
@@ -309,6 +312,17 @@ impl Tests<'_> {
 }
 
 impl Tests<'_> {
+    /// The figures in the book, each a test.
+    fn costs(&self) -> Result<Counts> {
+        let (passed, complaints) = bench::check_book(self.paths, self.cargo)?;
+        let failed = complaints.len() as u64;
+        println!("{COST_SUITE}: {passed} passed, {failed} failed");
+        for complaint in complaints {
+            println!("    {complaint}");
+        }
+        Ok(Counts { passed, failed })
+    }
+
     /// The whole-system cases that the filter selects, if it is no suite's name.
     fn cases(&self, names_a_suite: bool) -> Vec<system_tests::Case> {
         let mut cases = system_tests::cases::all();
@@ -396,6 +410,8 @@ impl Tests<'_> {
     }
 }
 
+/// The figures of the book.
+const COST_SUITE: &str = "kernel-cost";
 /// Whole systems of unikernels.
 const SYSTEM_SUITE: &str = "system";
 /// The worked example with Linux.

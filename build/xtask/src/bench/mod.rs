@@ -6,6 +6,7 @@
 
 mod linux;
 mod moving;
+mod page;
 mod peers;
 mod rows;
 
@@ -81,6 +82,19 @@ pub fn run(
             .with_context(|| format!("writing {}", json.display()))?;
     }
     outcome
+}
+
+/// Measures the kernel's operations and holds them against the book: how many figures are right, and what is wrong with the others.
+///
+/// # Errors
+/// When they cannot be measured, or the page cannot be read.
+pub fn check_book(paths: &Paths, cargo: &Cargo) -> Result<(u64, Vec<String>)> {
+    let what = What {
+        part: Some(Part::Kernel),
+        kernel: Flavour::Release.into(),
+        memory_mib: 1024,
+    };
+    page::check(paths, &kernel_rows(paths, cargo, &what)?)
 }
 
 /// The kernel's operations, measured by a root task of their own.
