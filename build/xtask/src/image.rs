@@ -2,8 +2,8 @@
 
 use crate::cargo::{Cargo, Target};
 use crate::paths::{Paths, write_if_changed};
-use crate::{boot, bundle, elf, guests, progress};
-use anyhow::{Context, Result, bail, ensure};
+use crate::{boot, bundle, elf, guests, progress, sizes};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use protocol::bundle::FileKind;
 use protocol::layout::BUNDLE_VADDR;
 use qemu_machine::BOARDS;
@@ -92,9 +92,24 @@ pub enum Format {
 /// Builds the kernel and returns its ELF file.
 ///
 /// # Errors
-/// When it does not build.
+/// When it does not build; when the kernel as it ships could panic, recurses, or calls through a pointer, with the way there.
 pub fn kernel(cargo: &Cargo, flavour: Flavour) -> Result<PathBuf> {
-    cargo.build_with("kernel", Target::BareMetal, flavour.features())
+    let build = |features| cargo.build_with("kernel", Target::BareMetal, features);
+    if flavour != Flavour::Release {
+        return build(flavour.features());
+    }
+    let kernel = build(flavour.features()).map_err(|error| {
+        // It may not link because a panic is left in it: the same with an end for panics tells where.
+        let way = build(&["panic-path"])
+            .and_then(|kernel| sizes::kernel::way_to_a_panic(&kernel))
+            .unwrap_or_default();
+        match way {
+            Some(way) => anyhow!("the kernel can panic: {way}"),
+            None => error,
+        }
+    })?;
+    sizes::kernel::check(&kernel)?;
+    Ok(kernel)
 }
 
 /// Reads and checks a description, showing what is wrong with it.

@@ -10,8 +10,6 @@ use crate::cdt;
 use crate::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
 use crate::invocation::Invocation;
 use crate::kernel::Kernel;
-use crate::mem::Ref;
-use crate::object::Tcb;
 use crate::paging::{self, Entry, LEVEL_1_SHIFT, LEVEL_3_SHIFT, USER_TOP_BITS};
 use sel4_sys::Invocation as Label;
 
@@ -63,14 +61,6 @@ fn space<A: Arch>(k: &Kernel<A>, cap: Cap, argument: u64) -> Result<Space, Error
         Some(_) => Err(Error::InvalidCapability(argument)),
         None => Err(invalid_root()),
     }
-}
-
-/// Makes the hardware use a thread's address space; none when the thread has none that is good. Cheap when it is in use
-/// already.
-#[inline]
-pub fn activate<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
-    let [_, vspace, ..] = &tcb.slots;
-    k.activate_vspace(vspace.cap.get());
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@
 use super::code::{Instruction, decode};
 use anyhow::{Context, Result};
 use object::{File, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolKind};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Instructions before a jump through a register in which its target is made.
 const WINDOW: usize = 10;
@@ -104,6 +104,38 @@ impl Calls {
                 return Some(names.collect());
             }
         }
+    }
+
+    /// The shortest way to the function with this name, mangled or not, from one that nobody calls; `None` when nothing leads there.
+    pub fn way_to(&self, name: &str) -> Option<Vec<String>> {
+        let function = self.functions.iter().position(|f| f.name.ends_with(name))?;
+        let mut callers = vec![Vec::new(); self.functions.len()];
+        for (caller, found) in self.functions.iter().enumerate() {
+            for &callee in found.callees.iter().filter(|&&callee| callee != caller) {
+                callers[callee].push(caller);
+            }
+        }
+        // Backwards, in the order of distance; who was reached knows who comes next.
+        let mut next = BTreeMap::from([(function, function)]);
+        let mut open = VecDeque::from([function]);
+        let mut start = None;
+        while let Some(here) = open.pop_front() {
+            if callers[here].is_empty() {
+                start = Some(here).filter(|&start| start != function);
+                break;
+            }
+            for &caller in &callers[here] {
+                next.entry(caller).or_insert_with(|| {
+                    open.push_back(caller);
+                    here
+                });
+            }
+        }
+        let way = std::iter::successors(start, |here| {
+            next.get(here).copied().filter(|_| *here != function)
+        });
+        let names: Vec<String> = way.map(|f| self.functions[f].name.clone()).collect();
+        (!names.is_empty()).then_some(names)
     }
 
     /// The deepest stack from any function on.
@@ -292,6 +324,15 @@ mod tests {
         assert_eq!(calls.cycle().map(|path| path.len()), Some(3));
         assert_eq!(calls.deepest().bytes, 16 + 32 + 64 + 8);
         assert_eq!(graph(&[(8, &[0])]).cycle().unwrap().join(" "), "f0 f0");
+    }
+
+    #[test]
+    fn the_way_to_a_function_is_found() {
+        let calls = graph(&[(8, &[1]), (8, &[2, 3]), (8, &[3, 2]), (8, &[1]), (8, &[2])]);
+        assert_eq!(calls.way_to("f3").unwrap().join(" "), "f0 f1 f3");
+        assert_eq!(calls.way_to("f2").unwrap().join(" "), "f4 f2");
+        assert_eq!(calls.way_to("f0"), None);
+        assert_eq!(calls.way_to("f9"), None);
     }
 
     #[test]

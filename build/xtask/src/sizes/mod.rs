@@ -8,6 +8,7 @@
 mod budget;
 mod calls;
 mod code;
+pub mod kernel;
 mod sections;
 mod unsafety;
 
@@ -17,7 +18,7 @@ use crate::paths::Paths;
 use anyhow::{Context, Result};
 use budget::{Budgets, Figure};
 use calls::Calls;
-use object::{File, Object as _};
+use object::File;
 use std::path::Path;
 
 /// Prints the figures; whether all of them are within their budgets.
@@ -68,17 +69,8 @@ fn program(name: &str, path: &Path) -> Result<(Vec<Figure>, Vec<String>)> {
     figures.push(Figure::new(name, "stack", deepest.bytes));
     let mut remarks = Vec::new();
     if name == "kernel" {
-        if let Some(path) = calls.cycle() {
-            remarks.push(format!("error: the kernel recurses: {}", path.join(" -> ")));
-        }
-        for function in calls.calls_through_pointers() {
-            remarks.push(format!(
-                "error: the kernel calls through a pointer in {function}"
-            ));
-        }
-        if file.symbols().next().is_none() {
-            remarks.push("error: the kernel has no symbols to check".to_owned());
-        }
+        let complaints = kernel::complaints(&file, &calls);
+        remarks.extend(complaints.iter().map(|what| format!("error: {what}")));
         remarks.push(format!(
             "deepest in the kernel: {}",
             deepest.path.join(" -> ")

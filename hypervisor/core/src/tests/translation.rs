@@ -456,7 +456,7 @@ fn a_thread_whose_address_space_is_taken_is_in_none() {
     let own = crate::slot::of_tcb(w.tcb, crate::object::tcb_slot::VSPACE);
     let cap = w.slot(VSPACE).cap.get();
     crate::cdt::insert_copy(cap, w.slot(VSPACE), own);
-    crate::vspace::activate(&w.k, w.tcb);
+    w.k.activate_vspace(own.cap.get());
     assert!(w.k.arch.active().is_some());
     w.revoke(VSPACE).unwrap();
     assert!(own.cap.get().is_null());
