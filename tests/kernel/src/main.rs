@@ -30,6 +30,10 @@ mod machine;
 mod memory;
 #[cfg(target_os = "none")]
 mod play;
+#[cfg(target_os = "none")]
+mod rules;
+#[cfg(target_os = "none")]
+mod stage;
 #[cfg(all(target_os = "none", feature = "stretch"))]
 mod stretch;
 #[cfg(target_os = "none")]
@@ -76,6 +80,8 @@ mod suite {
             crate::answers::documented::TESTS,
             crate::memory::TESTS,
             crate::ipc::TESTS,
+            crate::rules::messages::TESTS,
+            crate::rules::time::TESTS,
             crate::threads::TESTS,
             crate::play::TESTS,
             crate::machine::TESTS,

@@ -6,12 +6,11 @@
 //! with every step printed; to see what seL4 does there, change the number and run it on seL4.
 
 mod digests;
-mod stage;
 mod steps;
 
 use crate::same;
+use crate::stage::Means;
 use crate::suite::{Failure, Test};
-use stage::Means;
 use steps::{Round, Seen};
 use testbed::{Env, println};
 

@@ -1,6 +1,6 @@
 //! What happens in a round, and what is seen of it.
 
-use super::stage::{HELD, NODE_BITS, RECEIVE, Stage};
+use crate::stage::{HELD, Means, NODE_BITS, RECEIVE, Stage};
 use sel4_sys::{
     Fault, Invocation, IpcBuffer, MessageInfo, cap_fault, init_slot, syscall, unknown_syscall,
 };
@@ -88,7 +88,7 @@ impl Digest {
 
 impl<'a> Round<'a> {
     /// The round of this seed.
-    pub fn new(env: &'a Env, means: &'a super::Means, seed: u64, prints: bool) -> Self {
+    pub fn new(env: &'a Env, means: &'a Means, seed: u64, prints: bool) -> Self {
         let stage = Stage::new(env, means);
         let [free_reply, fault_replies @ ..] = stage.fault_replies;
         Self {

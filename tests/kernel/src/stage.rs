@@ -1,4 +1,4 @@
-//! The objects that four puppets play with, made anew for each round.
+//! The objects that four puppets play with, made anew for each round of a random play and each scene of a rule.
 
 use sel4_sys::{
     CNodeCapData, CapRights, Invocation, ObjectType, USER_CONTEXT_WORDS, UserContext, init_slot,
