@@ -17,6 +17,7 @@ mod sel4;
 mod setup;
 mod sizes;
 mod test;
+mod verdict;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};

@@ -6,6 +6,7 @@ use crate::cargo::{Cargo, Target};
 use crate::image::{self, Flavour, Kernel};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
+use crate::verdict::{Counts, ends, host_result, judge};
 use crate::{bench, boot, elf, progress};
 use anyhow::{Context, Result, bail};
 use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
@@ -22,33 +23,6 @@ pub enum Where {
     Host,
     /// In QEMU.
     Qemu,
-}
-
-/// What a suite counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Tests that passed.
-    pub passed: u64,
-    /// Tests that failed.
-    pub failed: u64,
-}
-
-impl Counts {
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-    }
-
-    /// Whether something ran and nothing failed.
-    #[must_use]
-    pub const fn good(&self) -> bool {
-        self.failed == 0 && self.passed > 0
-    }
-
-    const FAILED: Self = Self {
-        passed: 0,
-        failed: 1,
-    };
 }
 
 /// A root task that tests something in QEMU and prints `N passed, N failed` in the end.
@@ -276,17 +250,14 @@ impl Tests<'_> {
         let counts = progress::judged(
             &format!("tests in QEMU: {name}"),
             || {
+                let debug = suite.flavour == Flavour::Debug;
                 let transcript = run_to_verdict(&machine, &image, suite.limit, &log, |line| {
-                    verdict(line).is_some()
+                    ends(line, debug)
                 })?;
-                let counts = match &transcript.ending {
-                    Ending::Verdict(line) => verdict(line).unwrap_or(Counts::FAILED),
-                    Ending::Exited(_) | Ending::TimedOut => Counts::FAILED,
-                };
-                Ok(if counts == Counts::default() {
-                    Counts::FAILED
-                } else {
-                    counts
+                let counts = judge(&transcript.lines, debug, &log)?;
+                Ok(match &transcript.ending {
+                    Ending::Verdict(_) if counts != Counts::default() => counts,
+                    _ => Counts::FAILED,
                 })
             },
             Counts::good,
@@ -473,52 +444,9 @@ fn show(name: &str, counts: Counts, log: &Path, reasons: impl Fn(&str) -> Vec<St
     }
 }
 
-/// Reads `test result: ok. 5 passed; 0 failed; ...`.
-fn host_result(line: &str) -> Option<Counts> {
-    let rest = line.strip_prefix("test result: ")?;
-    let (_, numbers) = rest.split_once(". ")?;
-    let mut parts = numbers.split("; ");
-    Some(Counts {
-        passed: parts.next()?.strip_suffix(" passed")?.parse().ok()?,
-        failed: parts.next()?.strip_suffix(" failed")?.parse().ok()?,
-    })
-}
-
-/// Reads `5 passed, 0 failed`.
-fn verdict(line: &str) -> Option<Counts> {
-    let (passed, failed) = line.trim().split_once(", ")?;
-    Some(Counts {
-        passed: passed.strip_suffix(" passed")?.parse().ok()?,
-        failed: failed.strip_suffix(" failed")?.parse().ok()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_are_read() {
-        assert_eq!(
-            host_result(
-                "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s"
-            ),
-            Some(Counts {
-                passed: 12,
-                failed: 3
-            })
-        );
-        assert_eq!(host_result("running 5 tests"), None);
-        assert_eq!(
-            verdict("61 passed, 2 failed\r"),
-            Some(Counts {
-                passed: 61,
-                failed: 2
-            })
-        );
-        assert_eq!(verdict("test a ... ok"), None);
-        assert_eq!(verdict("passed, failed"), None);
-    }
 
     #[test]
     fn another_kernel_has_one_suite() {

@@ -207,3 +207,31 @@ pub fn debug_halt() {
             lateout("x3") _, lateout("x4") _, lateout("x5") _, lateout("x6") _, options(nostack));
     }
 }
+
+#[inline(always)]
+fn debug_with(number: Syscall, argument: u64) {
+    // SAFETY: as in `debug_put_char`; DebugNameThread reads this thread's IPC buffer, so memory is not assumed untouched.
+    unsafe {
+        asm!("svc #0", in("x7") number.word(), inlateout("x0") argument => _, lateout("x1") _, lateout("x2") _,
+            lateout("x3") _, lateout("x4") _, lateout("x5") _, lateout("x6") _, options(nostack));
+    }
+}
+
+/// The scheduler's state to the kernel's console (seL4_DebugDumpScheduler); debug kernels only.
+#[inline(always)]
+pub fn debug_dump_scheduler() {
+    debug_with(Syscall::DebugDumpScheduler, 0);
+}
+
+/// A description of the capability spaces to the kernel's console (seL4_DebugSnapshot); debug kernels only.
+#[inline(always)]
+pub fn debug_snapshot() {
+    debug_with(Syscall::DebugSnapshot, 0);
+}
+
+/// Names a thread for what the kernel prints (seL4_DebugNameThread); the name is a string that ends with a zero byte, where the message
+/// words are in this thread's IPC buffer. Debug kernels only.
+#[inline(always)]
+pub fn debug_name_thread(tcb: u64) {
+    debug_with(Syscall::DebugNameThread, tcb);
+}

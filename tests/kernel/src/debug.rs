@@ -1,12 +1,61 @@
-//! The debug system calls, which only the debug flavour has.
+//! The debug system calls, which only the debug flavour has. What they print is looked for by `cargo xtask test` (`DEBUG_SIGNS`), and
+//! that nothing is printed after the last.
+
+#![allow(unsafe_code)] // A name in the IPC buffer.
 
 use crate::same;
 use crate::suite::{Failure, Test};
 use sel4_sys::{Invocation, ObjectType, init_slot, syscall};
-use testbed::Env;
+use testbed::{Env, ThreadSpec};
 
 /// The tests of this module.
-pub const TESTS: &[Test] = &[("debug_cap_identify_tells_what_a_capability_is", identify)];
+pub const TESTS: &[Test] = &[
+    ("debug_cap_identify_tells_what_a_capability_is", identify),
+    ("debug_put_char_prints", put_char),
+    ("debug_dump_scheduler_prints_the_names_of_threads", names),
+    ("debug_snapshot_comes_back", snapshot),
+];
+
+/// The last system call of all: nothing may come after it (test "debug_halt_stops_the_machine").
+pub fn halt() {
+    syscall::debug_halt();
+}
+
+fn put_char(_: &mut Env) -> Result<(), Failure> {
+    for character in b"put by the kernel, one by one\n" {
+        syscall::debug_put_char(*character);
+    }
+    Ok(())
+}
+
+fn names(env: &mut Env) -> Result<(), Failure> {
+    // Ready, and never as important as the root task.
+    extern "C" fn spins(_: u64) -> ! {
+        loop {
+            core::hint::spin_loop();
+        }
+    }
+    let spec = ThreadSpec {
+        priority: 1,
+        ..ThreadSpec::default()
+    };
+    let thread = env.spawn(spec, spins, 0);
+    let name = u64::from_le_bytes(*b"Wilhelm\0");
+    // SAFETY: this thread's IPC buffer, mapped while it runs.
+    unsafe { (*testbed::ipc_buffer()).msg[0] = name };
+    syscall::debug_name_thread(thread);
+    syscall::debug_dump_scheduler();
+    same!(
+        env.invoke(thread, Invocation::TcbSuspend, &[], &[]).label,
+        0
+    );
+    Ok(())
+}
+
+fn snapshot(_: &mut Env) -> Result<(), Failure> {
+    syscall::debug_snapshot();
+    Ok(())
+}
 
 fn identify(env: &mut Env) -> Result<(), Failure> {
     let empty = env.slot();

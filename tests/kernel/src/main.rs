@@ -101,6 +101,8 @@ mod suite {
             }
         };
         println!("{passed} passed, {failed} failed");
+        #[cfg(feature = "debug")]
+        crate::debug::halt();
     }
 
     /// A name that no test has, of those that are left out on seL4.
