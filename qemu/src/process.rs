@@ -1,6 +1,8 @@
 //! A running machine.
 
+use crate::probe::{Prepared, Probe};
 use crate::{Machine, PROGRAM};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -34,10 +36,29 @@ impl Qemu {
     /// # Errors
     /// When QEMU cannot be started.
     pub fn start(machine: &Machine, image: &Path) -> io::Result<(Self, LineReader, LineWriter)> {
+        Self::spawn(machine.arguments(image))
+    }
+
+    /// [`Self::start`] for a machine that can be looked into.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start_with_probe(
+        machine: &Machine,
+        image: &Path,
+    ) -> io::Result<(Self, Probe, LineReader, LineWriter)> {
+        let prepared = Prepared::new(machine)?;
+        let mut arguments = machine.arguments(image);
+        arguments.extend(prepared.arguments.iter().cloned());
+        let (qemu, reader, writer) = Self::spawn(arguments)?;
+        Ok((qemu, prepared.finish(), reader, writer))
+    }
+
+    fn spawn(arguments: Vec<OsString>) -> io::Result<(Self, LineReader, LineWriter)> {
         // Held until the machine is in the list: an interrupt in between would leave it running.
         let mut list = running();
         let mut child = dies_with_us(PROGRAM)
-            .args(machine.arguments(image))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

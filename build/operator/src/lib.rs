@@ -28,5 +28,5 @@ pub mod table;
 pub mod transcript;
 
 pub use report::Check;
-pub use run::{Afterwards, Outcome, RunOptions, Show, run};
+pub use run::{Afterwards, MoreChecks, Outcome, RunOptions, Show, run};
 pub use scenario::Scenario;

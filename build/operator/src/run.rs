@@ -59,9 +59,14 @@ pub struct RunOptions {
     pub programs: Vec<(String, PathBuf)>,
     /// How long the board may take until it answers.
     pub boot_timeout: Duration,
+    /// What somebody has to say who watched from elsewhere; asked when the scenario is over.
+    pub more_checks: Option<MoreChecks>,
     /// Set from outside to end the run.
     pub stop: Arc<AtomicBool>,
 }
+
+/// Checks that are made elsewhere.
+pub type MoreChecks = Box<dyn FnOnce() -> Vec<Check>>;
 
 /// How a run came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,6 +120,7 @@ pub fn run(options: RunOptions) -> anyhow::Result<Outcome> {
         &mut session,
         options.boot_timeout,
         options.scenario.as_ref(),
+        options.more_checks,
         &mut outcome,
         |outcome, session| {
             write_files(
@@ -135,6 +141,7 @@ fn conduct(
     session: &mut Session<'_>,
     boot_timeout: Duration,
     scenario: Option<&Scenario>,
+    more_checks: Option<MoreChecks>,
     outcome: &mut Outcome,
     write: impl Fn(&Outcome, &Session<'_>) -> anyhow::Result<()>,
     afterwards: Afterwards,
@@ -149,6 +156,9 @@ fn conduct(
             }
         };
         outcome.checks = evaluate(&evidence, &session.history);
+        outcome
+            .checks
+            .extend(more_checks.into_iter().flat_map(|more| more()));
         for check in &outcome.checks {
             let verdict = if check.ok { "ok  " } else { "FAIL" };
             session.say(&format!("{verdict} {}: {}", check.name, check.detail));

@@ -18,6 +18,7 @@ mod setup;
 mod sizes;
 mod test;
 mod verdict;
+mod watching;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};

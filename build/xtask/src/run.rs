@@ -3,9 +3,10 @@
 use crate::cargo::Cargo;
 use crate::image::{self, Flavour, Kernel};
 use crate::paths::{Paths, write_if_changed};
+use crate::watching::Watching;
 use anyhow::{Context, Result};
-use operator::{Afterwards, Outcome, RunOptions, Scenario, Show};
-use qemu_machine::{Board, Count, Qemu};
+use operator::{Afterwards, MoreChecks, Outcome, RunOptions, Scenario, Show};
+use qemu_machine::{Board, Count, LineReader, LineWriter, Machine, Qemu};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,6 +56,9 @@ pub struct Run {
     pub report: Option<PathBuf>,
     /// Where the plot goes.
     pub plot: Option<PathBuf>,
+    /// How often the machine is looked at from outside (`system_tests::Watch`), if it is; the first thing that is wrong ends the
+    /// looking and fails a check.
+    pub watch: Option<Duration>,
     /// Name of the image and of the log under `out/`.
     pub name: String,
 }
@@ -75,6 +79,7 @@ impl Run {
             kernel: Flavour::Release.into(),
             report: None,
             plot: None,
+            watch: None,
             name: "run".to_owned(),
         }
     }
@@ -107,7 +112,7 @@ impl Run {
         let board = Board::named(description.board).context("the board has vanished")?;
         let mut machine = board.machine(description.memory_mib);
         machine.count = self.count;
-        let (mut qemu, input, output) = Qemu::start(&machine, &file)?;
+        let (mut qemu, more_checks, input, output) = start(&machine, &file, self.watch)?;
         let stop = Arc::new(AtomicBool::new(false));
         let watcher = watch_for_interrupts(&stop);
         let outcome = operator::run(RunOptions {
@@ -121,6 +126,7 @@ impl Run {
             transcript: Some(paths.logs().join(format!("{}.log", self.name))),
             programs: built.programs,
             boot_timeout: BOOT_TIMEOUT,
+            more_checks,
             stop,
         });
         RUNNING.store(false, Ordering::SeqCst);
@@ -131,6 +137,22 @@ impl Run {
         }
         outcome
     }
+}
+
+/// Starts the machine, watched or not.
+fn start(
+    machine: &Machine,
+    image: &Path,
+    watch: Option<Duration>,
+) -> Result<(Qemu, Option<MoreChecks>, LineReader, LineWriter)> {
+    let Some(pause) = watch else {
+        let (qemu, input, output) = Qemu::start(machine, image)?;
+        return Ok((qemu, None, input, output));
+    };
+    let (qemu, probe, input, output) = Qemu::start_with_probe(machine, image)?;
+    let watching = Watching::begin(probe, pause);
+    let more: MoreChecks = Box::new(|| vec![watching.end()]);
+    Ok((qemu, Some(more), input, output))
 }
 
 /// Passes an interrupt on to the run while it is under way.

@@ -357,6 +357,7 @@ impl Tests<'_> {
         let outcome = Run {
             report: Some(self.paths.logs().join(format!("{name}.json"))),
             plot: Some(self.paths.logs().join(format!("{name}.svg"))),
+            watch: Some(BETWEEN_LOOKS),
             name: name.to_owned(),
             ..run
         }
@@ -389,6 +390,9 @@ const SYSTEM_SUITE: &str = "system";
 const SEEDS_SUITE: &str = "seeds";
 /// Two Linux guests on the other interrupt controller and RAM layout, one of which gives below its startup.
 const PAIR_SUITE: &str = "pair";
+
+/// How long a scenario's machine is left alone between two looks at who maps what.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 
 /// The suite that a filter names, for a kernel that was built for one machine.
 fn suite_for_any_kernel(filter: Option<&str>) -> Result<&'static QemuSuite> {

@@ -122,6 +122,12 @@ impl AsidState {
             .flat_map(|(number, _)| (0..POOL_ENTRIES).map(move |index| number << POOL_BITS | index))
     }
 
+    /// The pools that exist, each at its number.
+    #[must_use]
+    pub const fn pools(&self) -> &[Cell<Option<Ref<AsidPool>>>; POOLS] {
+        &self.pools
+    }
+
     /// Root of the address space that the hardware uses, or zero.
     #[must_use]
     pub fn active_root(&self) -> u64 {

@@ -38,6 +38,7 @@ pub mod kernel;
 pub mod mem;
 pub mod notification;
 pub mod object;
+pub mod outline;
 pub mod paging;
 pub mod queue;
 pub mod ready;

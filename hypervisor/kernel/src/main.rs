@@ -6,7 +6,7 @@
 //! 2. What is writable is never executable (the tables, and SCTLR_EL2.WXN).
 //! 3. `unsafe` is in named modules: registers and instructions (`regs`), the kernel's tables (`tables`), memory by address
 //!    (`memory`), device registers (`mmio`), entry and exit (`entry`), floating-point state (`fpu`), statics (`cell`), the first
-//!    references at boot (`start`).
+//!    references at boot (`start`), the section of `outline`.
 //! 4. No path leads to a panic: the release kernel links only if none is left.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![deny(unsafe_code)]
@@ -28,6 +28,8 @@ mod gic;
 mod memory;
 #[cfg(target_os = "none")]
 mod mmio;
+#[cfg(target_os = "none")]
+mod outline;
 #[cfg(target_os = "none")]
 mod regs;
 #[cfg(target_os = "none")]

@@ -6,6 +6,7 @@ use crate::cell::Global;
 use crate::el2::El2;
 use crate::entry;
 use crate::gic::{Gic, MAINTENANCE_IRQ, TIMER_IRQ, VTIMER_IRQ};
+use crate::outline;
 use crate::regs;
 use crate::tables;
 use crate::trap::KERNEL;
@@ -78,7 +79,11 @@ pub extern "C" fn start(
         entry,
     };
     match boot(k, root_task, Region::new(tree, tree_bytes)) {
-        Ok(()) => k.current.get().map_or(0, kernel_core::mem::Ref::addr),
+        Ok(()) => {
+            let first = k.current.get().map_or(0, Ref::addr);
+            outline::set_root_thread(first);
+            first
+        }
         Err(failure) => {
             k.arch.console.text("\nThe kernel cannot start: ");
             k.arch.console.text(describe_failure(&failure));

@@ -97,6 +97,11 @@ fn physical<T>(of: &T) -> u64 {
         .wrapping_add(IMAGE_PHYSICAL.get().get())
 }
 
+/// What holds the physical address of the kernel's image.
+pub const fn image_physical() -> *const Cell<u64> {
+    IMAGE_PHYSICAL.get()
+}
+
 fn window() -> Blocks<'static> {
     let pool = WINDOW_LEVEL2.get();
     Blocks {

@@ -1,7 +1,8 @@
 //! The cases: here what guests that behave may expect, in [`hostile`] what the others get, in [`refusal`] those that do
-//! not give back.
+//! not give back, and in [`planted`] that the look from outside would notice.
 
 mod hostile;
+mod planted;
 mod refusal;
 
 use crate::{Case, Rig};
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [ORDINARY, hostile::CASES, refusal::CASES].concat()
+    [ORDINARY, hostile::CASES, refusal::CASES, planted::CASES].concat()
 }
 
 /// A case of this name.

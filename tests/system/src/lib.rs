@@ -2,15 +2,18 @@
 //!
 //! Each [`Case`] gets a machine of its own, freshly booted from one image (`systems/tests/unikernels.toml`). A case says
 //! what went wrong by returning an error; whatever it does, conservation of memory and an answering board are checked
-//! once more after it. Adding a case: a function in [`cases`] and a line in its `ALL`.
+//! once more after it. At every look at the system, its memory is looked at from outside as well ([`Watch`]): who maps what
+//! must be what the system promises. Adding a case: a function in [`cases`] and a line in its `ALL`.
 //!
 //! Not for: what can be seen from inside one component (its own tests), and Linux (the scenario's checks).
 #![forbid(unsafe_code)]
 
 pub mod cases;
 mod rig;
+mod watch;
 
 pub use rig::Rig;
+pub use watch::{Tally, Watch};
 
 use anyhow::{Context as _, Result};
 use qemu_machine::{Count, Machine};
@@ -61,5 +64,5 @@ fn conduct(case: &Case, setting: &Setting, log: &Path) -> Result<()> {
     let mut rig = Rig::boot(&setting, log)?;
     (case.run)(&mut rig)?;
     rig.settle().context("after the test")?;
-    Ok(())
+    rig.finish()
 }

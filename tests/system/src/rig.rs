@@ -1,7 +1,8 @@
 //! A running system and the hands on it.
 
-use crate::Setting;
+use crate::{Setting, Watch};
 use anyhow::{Context as _, Result, bail, ensure};
+use inspect::{Anchor, Figures, Findings, NotRam, Ram};
 use operator::agent::Agents;
 use operator::board::{Board, BoardError, PortId};
 use operator::logs::Logs;
@@ -19,6 +20,11 @@ use std::time::{Duration, Instant};
 /// Wall time for anything that has to happen. Nothing asserts how long it took: this only ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often memory is looked at while something is awaited.
+const EVERY: Duration = Duration::from_millis(100);
+/// Looks at two guests or more that a case must have had.
+const LEAST_LOOKS: u64 = 1;
+
 /// A booted system.
 pub struct Rig {
     /// The board.
@@ -26,6 +32,9 @@ pub struct Rig {
     agents: Agents,
     guests: u8,
     said: Vec<String>,
+    watch: Watch,
+    /// When memory was looked at last.
+    walked: Option<Instant>,
     _qemu: Qemu,
 }
 
@@ -42,12 +51,15 @@ impl Rig {
         }
         std::fs::create_dir_all(&setting.logs)?;
         let transcript = Transcript::new(Some(Box::new(std::fs::File::create(log)?)));
-        let (qemu, input, output) = Qemu::start(&setting.machine, &setting.image)?;
+        let (qemu, probe, input, output) =
+            Qemu::start_with_probe(&setting.machine, &setting.image)?;
         let mut rig = Self {
             board: Board::new(Box::new(input), Box::new(output), logs, transcript),
             agents: Agents::default(),
             guests: 0,
             said: Vec::new(),
+            watch: Watch::new(probe),
+            walked: None,
             _qemu: qemu,
         };
         let until = Instant::now() + PATIENCE;
@@ -67,6 +79,73 @@ impl Rig {
             }
         }
         Ok(rig)
+    }
+
+    /// Looks at the machine's memory from outside. The guests that ran before and after it must be in what was seen.
+    ///
+    /// # Errors
+    /// When a rule is broken, or too little was seen.
+    pub fn walk(&mut self) -> Result<Figures> {
+        let before = Snapshot::take(&mut self.board, self.guests)?;
+        let figures = self
+            .watch
+            .look()?
+            .context("the kernel's state, or the memory server's, is not found")?;
+        let after = Snapshot::take(&mut self.board, self.guests)?;
+        let ran = |guest: &&Guest| {
+            let then = after.guest(&guest.name);
+            let states = [Some(guest.state), then.map(|then| then.state)];
+            // Between a grant and its mapping there is a moment.
+            states == [Some(GuestState::Running); 2]
+                && then.is_some_and(|then| then.starts == guest.starts)
+                && guest.row.is_some_and(|row| row.assigned.0 >= 2)
+        };
+        let ran = before.guests.iter().filter(ran).count();
+        ensure!(
+            figures.guests >= ran && figures.guest_pieces >= ran,
+            "{ran} guests run, and that was seen: {figures}"
+        );
+        self.board.note(&format!("from outside: {figures}"));
+        Ok(figures)
+    }
+
+    /// Looks at the machine's memory from outside, unless that was done a moment ago.
+    fn glance(&mut self) -> Result<()> {
+        if self.walked.is_none_or(|walked| walked.elapsed() >= EVERY) {
+            self.watch.look()?;
+            self.walked = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Looks at the machine's memory as the given function does, and returns what that complains about.
+    ///
+    /// # Errors
+    /// When the machine cannot be looked at.
+    pub fn complaints(
+        &mut self,
+        how: impl FnOnce(&dyn Ram, &Anchor) -> Result<Findings, NotRam>,
+    ) -> Result<Vec<String>> {
+        let findings = self.watch.look_as(how)?;
+        Ok(findings
+            .context("the kernel's state is not found")?
+            .problems)
+    }
+
+    /// The end: everything once more, and what all looks together have seen.
+    ///
+    /// # Errors
+    /// As [`Self::walk`], and when all of them together saw too little.
+    pub fn finish(&mut self) -> Result<()> {
+        self.walk().context("after the test")?;
+        let tally = *self.watch.tally();
+        self.board
+            .note(&format!("from outside, altogether: {tally}"));
+        ensure!(
+            tally.with_guests >= LEAST_LOOKS,
+            "guests were hardly looked at: {tally}"
+        );
+        Ok(())
     }
 
     /// One look at everything. In every one memory must be accounted for, to the frame (M1), no running guest is above
@@ -95,6 +174,7 @@ impl Rig {
             }
         }
         self.listen();
+        self.glance()?;
         Ok(snapshot)
     }
 
@@ -181,6 +261,7 @@ impl Rig {
         };
         while ticket.age() < limit {
             self.board.pump(Duration::from_millis(50));
+            self.glance()?;
             self.agents.poll(&mut self.board, std::iter::once(guest));
             if let Some(answer) = self.agents.answer(&ticket) {
                 return answer
