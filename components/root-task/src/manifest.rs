@@ -190,6 +190,18 @@ pub const VMM: Component = Component {
     own: Own::CNodeAndVSpace,
 };
 
+/// The root task's thread that passes on what its others say (priority below the console, to which it speaks).
+pub const SPEAKER: Thread = Thread {
+    stack_pages: 8,
+    ..helper("speaker", SPEAKER_PRIORITY)
+};
+
+/// The root task's thread that hears of faults, above all others.
+pub const WATCHER: Thread = Thread {
+    stack_pages: 8,
+    ..helper("watcher", SUPERVISOR_PRIORITY + 1)
+};
+
 /// The components that always run, in the order in which they are started: a server before those that call it at once.
 pub const ALWAYS: [&Component; 4] = [&TIMER, &CONSOLE, &MEMORY_SERVER, &BALANCER];
 

@@ -27,7 +27,7 @@ use root_task::board::{self, Board};
 use root_task::bundle;
 use root_task::image::{Image, PAGE};
 use root_task::manifest::{
-    self, Component, SPEAKER_PRIORITY, SUPERVISOR_PRIORITY, Service, Thread,
+    self, Component, SPEAKER, SUPERVISOR_PRIORITY, Service, Thread, WATCHER,
 };
 use root_task::seeds::Seeds;
 use root_task::size::{self, Headroom, VmmImage};
@@ -472,24 +472,6 @@ fn make_entries(
     }
     Ok(entries)
 }
-
-const SPEAKER: Thread = Thread {
-    name: "speaker",
-    priority: SPEAKER_PRIORITY,
-    mcp: 0,
-    budget_us: 10_000,
-    period_us: 10_000,
-    stack_pages: 8,
-};
-
-const WATCHER: Thread = Thread {
-    name: "watcher",
-    priority: SUPERVISOR_PRIORITY + 1,
-    mcp: 0,
-    budget_us: 10_000,
-    period_us: 10_000,
-    stack_pages: 8,
-};
 
 /// The speaker and the watcher (see [`sink`] and [`fault`]).
 fn start_own_threads(

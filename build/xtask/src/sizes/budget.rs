@@ -43,6 +43,12 @@ impl Budgets {
         Ok(Self(toml::from_str(text)?))
     }
 
+    /// The budget for something.
+    #[must_use]
+    pub fn of(&self, subject: &str, what: &str) -> Option<u64> {
+        self.0.get(subject)?.get(what).copied()
+    }
+
     /// The table, and whether every figure is within its budget. A figure without a budget is not; neither is a budget for
     /// what no longer exists.
     #[must_use]

@@ -12,13 +12,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Instructions before a jump through a register in which its target is made.
 const WINDOW: usize = 10;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Function {
     name: String,
     frame: u64,
     unknown_frame: bool,
     through_pointer: bool,
+    /// Whom it calls by name.
+    direct: BTreeSet<usize>,
+    /// Whom it may call, by whatever means.
     callees: BTreeSet<usize>,
+    /// Addresses that it makes.
+    addresses: Vec<u64>,
 }
 
 /// The deepest stack.
@@ -31,9 +36,11 @@ pub struct Deepest {
 }
 
 /// The call graph.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Calls {
     functions: Vec<Function>,
+    /// Functions by their addresses.
+    index: BTreeMap<u64, usize>,
 }
 
 impl Calls {
@@ -63,11 +70,74 @@ impl Calls {
             functions.push(function);
         }
         for function in &mut functions {
+            function.callees = function.direct.clone();
             if function.through_pointer {
                 function.callees.extend(&taken);
             }
         }
-        Ok(Self { functions })
+        Ok(Self { functions, index })
+    }
+
+    /// The one function whose name is this or, mangled, ends with it.
+    ///
+    /// # Errors
+    /// When there is none, or more.
+    pub fn named(&self, name: &str) -> Result<usize> {
+        let mangled = |function: &Function| {
+            let before = function.name.strip_suffix(name);
+            before == Some("") || before.is_some_and(|before| before.ends_with(char::is_numeric))
+        };
+        let mut found = (0..self.functions.len()).filter(|&f| mangled(&self.functions[f]));
+        match (found.next(), found.next()) {
+            (Some(function), None) => Ok(function),
+            (None, _) => anyhow::bail!("there is no function {name}"),
+            (Some(_), Some(_)) => anyhow::bail!("there are several functions {name}"),
+        }
+    }
+
+    /// The functions in the first table that a function makes the address of: at most `count` in a row.
+    ///
+    /// # Errors
+    /// When a section cannot be read.
+    pub fn table_in(&self, function: usize, count: usize, file: &File<'_>) -> Result<Vec<usize>> {
+        for &address in &self.functions[function].addresses {
+            for section in file.sections() {
+                let range = section.address()..section.address() + section.size();
+                if !is_data(section.kind()) || !range.contains(&address) {
+                    continue;
+                }
+                let table = section.data()?.get((address - range.start) as usize..);
+                let words = table.unwrap_or_default().chunks_exact(8).take(count);
+                let functions: Vec<usize> = words
+                    .map_while(|word| {
+                        let word = u64::from_le_bytes(word.try_into().ok()?);
+                        self.index.get(&word).copied()
+                    })
+                    .collect();
+                if !functions.is_empty() {
+                    return Ok(functions);
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// The program in which `caller` calls, beside whom it calls by name, `callee` and nobody else through its pointer, and in
+    /// which nobody else calls any of `bodies` through one.
+    pub fn with_only(&self, caller: usize, callee: Option<usize>, bodies: &[usize]) -> Self {
+        let mut other = self.clone();
+        for (number, function) in other.functions.iter_mut().enumerate() {
+            if number == caller {
+                function.callees = function.direct.clone();
+                function.callees.extend(callee);
+            } else if function.through_pointer {
+                let direct = &function.direct;
+                function
+                    .callees
+                    .retain(|callee| direct.contains(callee) || !bodies.contains(callee));
+            }
+        }
+        other
     }
 
     /// The names of functions that call through pointers.
@@ -140,6 +210,15 @@ impl Calls {
 
     /// The deepest stack from any function on.
     pub fn deepest(&self) -> Deepest {
+        self.deepest_of(None)
+    }
+
+    /// The deepest stack from this function on.
+    pub fn deepest_from(&self, function: usize) -> Deepest {
+        self.deepest_of(Some(function))
+    }
+
+    fn deepest_of(&self, from: Option<usize>) -> Deepest {
         let groups = self.groups();
         let mut group_of = vec![0; self.functions.len()];
         for (number, group) in groups.iter().enumerate() {
@@ -159,7 +238,11 @@ impl Calls {
                 .max_by_key(|&callee| depths[callee].0);
             depths.push((own + below.map_or(0, |callee| depths[callee].0), below));
         }
-        let Some(top) = (0..groups.len()).max_by_key(|&number| depths[number].0) else {
+        let top = match from {
+            Some(function) => group_of.get(function).copied(),
+            None => (0..groups.len()).max_by_key(|&number| depths[number].0),
+        };
+        let Some(top) = top else {
             return Deepest::default();
         };
         let path = std::iter::successors(Some(top), |&number| depths[number].1);
@@ -225,14 +308,22 @@ fn bytes_at<'a>(file: &File<'a>, address: u64, size: u64) -> Result<&'a [u8]> {
         .context("its bytes are not in the file")
 }
 
+/// Whether a section of this kind can have a function's address in it. A linker calls all constants strings when some are.
+const fn is_data(kind: SectionKind) -> bool {
+    matches!(
+        kind,
+        SectionKind::Data
+            | SectionKind::ReadOnlyData
+            | SectionKind::ReadOnlyDataWithRel
+            | SectionKind::ReadOnlyString
+    )
+}
+
 /// The functions whose addresses lie in constants or data.
 fn addresses_in_data(file: &File<'_>, index: &BTreeMap<u64, usize>) -> Result<BTreeSet<usize>> {
     let mut taken = BTreeSet::new();
     for section in file.sections() {
-        if !matches!(
-            section.kind(),
-            SectionKind::Data | SectionKind::ReadOnlyData | SectionKind::ReadOnlyDataWithRel
-        ) {
+        if !is_data(section.kind()) {
             continue;
         }
         for word in section.data()?.chunks_exact(8) {
@@ -260,9 +351,9 @@ fn read(
     let mut pages = [None; 32];
     for (position, instruction) in code.iter().enumerate() {
         match *instruction {
-            Instruction::Call(to) => function.callees.extend(index.get(&to)),
+            Instruction::Call(to) => function.direct.extend(index.get(&to)),
             Instruction::Jump(to) if !(start..start + size).contains(&to) => {
-                function.callees.extend(index.get(&to));
+                function.direct.extend(index.get(&to));
             }
             Instruction::CallRegister => function.through_pointer = true,
             Instruction::JumpRegister(register) => {
@@ -271,10 +362,14 @@ fn read(
             }
             Instruction::Grow(bytes) => function.frame += bytes,
             Instruction::GrowUnknown => function.unknown_frame = true,
-            Instruction::Address(_, address) => taken.extend(index.get(&address)),
+            Instruction::Address(_, address) => {
+                function.addresses.push(address);
+                taken.extend(index.get(&address));
+            }
             Instruction::Page(register, page) => pages[register as usize & 31] = Some(page),
             Instruction::Add(_, source, value) => {
                 let address = pages[source as usize & 31].map(|page: u64| page + value);
+                function.addresses.extend(address);
                 taken.extend(address.and_then(|address| index.get(&address)));
             }
             _ => {}
@@ -304,7 +399,34 @@ mod tests {
             });
         Calls {
             functions: functions.collect(),
+            index: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn each_thread_is_a_program_of_its_own() {
+        // 0 starts 1, which calls 2 or 3 through its table; both say something with 4, which calls through pointers too.
+        let mut calls = graph(&[
+            (16, &[1]),
+            (32, &[2, 3, 4]),
+            (1000, &[4]),
+            (200, &[4]),
+            (8, &[2, 3, 5]),
+            (64, &[]),
+        ]);
+        for (function, direct) in [(0, 1), (1, 4), (2, 4), (3, 4)] {
+            calls.functions[function].direct.insert(direct);
+        }
+        for function in [1, 4] {
+            calls.functions[function].through_pointer = true;
+        }
+        let depths = [Some(2), Some(3), None].map(|thread| {
+            let program = calls.with_only(1, thread, &[2, 3]);
+            program.deepest_from(0).bytes
+        });
+        assert_eq!(depths, [1120, 320, 120]);
+        assert_eq!(calls.named("f3").unwrap(), 3);
+        assert!(calls.named("f").is_err() && calls.named("g").is_err());
     }
 
     #[test]

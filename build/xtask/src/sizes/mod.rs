@@ -10,6 +10,7 @@ mod calls;
 mod code;
 pub mod kernel;
 mod sections;
+mod threads;
 mod unsafety;
 
 use crate::cargo::{Cargo, Target};
@@ -41,7 +42,7 @@ pub fn run(paths: &Paths, cargo: &Cargo) -> Result<bool> {
     let mut figures = Vec::new();
     let mut remarks = Vec::new();
     for (name, file) in &programs {
-        let (found, remark) = program(name, file).with_context(|| (*name).to_owned())?;
+        let (found, remark) = program(name, file, &budgets).with_context(|| (*name).to_owned())?;
         figures.extend(found);
         remarks.extend(remark);
     }
@@ -57,7 +58,7 @@ pub fn run(paths: &Paths, cargo: &Cargo) -> Result<bool> {
 }
 
 /// The figures of one program, and what has to be said about it.
-fn program(name: &str, path: &Path) -> Result<(Vec<Figure>, Vec<String>)> {
+fn program(name: &str, path: &Path, budgets: &Budgets) -> Result<(Vec<Figure>, Vec<String>)> {
     let content = std::fs::read(path)?;
     let file = File::parse(&*content)?;
     let mut figures: Vec<Figure> = sections::sizes(&file)
@@ -65,9 +66,16 @@ fn program(name: &str, path: &Path) -> Result<(Vec<Figure>, Vec<String>)> {
         .map(|(what, bytes)| Figure::new(name, what, bytes))
         .collect();
     let calls = Calls::of(&file)?;
-    let deepest = calls.deepest();
-    figures.push(Figure::new(name, "stack", deepest.bytes));
     let mut remarks = Vec::new();
+    let threads = threads::of(name, &calls, &file)?;
+    for thread in &threads {
+        figures.push(thread.figure(name));
+        remarks.extend(thread.complaint(name, budgets.of(name, &thread.what())));
+    }
+    let deepest = calls.deepest();
+    if threads.is_empty() {
+        figures.push(Figure::new(name, "stack", deepest.bytes));
+    }
     if name == "kernel" {
         let complaints = kernel::complaints(&file, &calls);
         remarks.extend(complaints.iter().map(|what| format!("error: {what}")));
