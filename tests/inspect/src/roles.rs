@@ -3,7 +3,7 @@
 //! Who is who follows from what they hold. A thread with a vCPU is a guest; the memory server is the thread whose CNode has the
 //! ledger's CNodes; a VMM is a thread whose CNode has the vCPU of a guest.
 
-use crate::capability::{Capability, SLOT_BYTES};
+use crate::capability::{Capability, ObjectKind, SLOT_BYTES};
 use crate::kernel::named;
 use crate::outline::Anchor;
 use crate::picture::{Picture, Space, Thread};
@@ -218,9 +218,8 @@ impl Roles<'_> {
                 ));
             }
             for (asid, space) in spaces {
-                if let Some(vcpu) = vcpus.get(&owner)
-                    && !self.threads_of(space).any(|thread| self.has(thread, *vcpu))
-                {
+                let vcpu = vcpus.get(&owner).copied();
+                if !self.threads_of(space).any(|thread| self.has(thread, vcpu)) {
                     findings.problems.push(format!(
                         "memory of guest {owner} is mapped by address space {asid}, which is not its VMM's"
                     ));
@@ -229,11 +228,12 @@ impl Roles<'_> {
         }
     }
 
-    /// Whether a thread's CNode has this vCPU where a VMM has its guest's.
-    fn has(&self, thread: &Thread, vcpu: u64) -> bool {
+    /// Whether a thread's CNode has this vCPU, or while the guest is not known any, where a VMM has its guest's.
+    fn has(&self, thread: &Thread, vcpu: Option<u64>) -> bool {
         thread.cspace.is_some_and(|(first, _)| {
             matches!(self.picture.at(first + vmm::VCPU * SLOT_BYTES),
-                Capability::Other { address, .. } if address == vcpu)
+                Capability::Other { kind: ObjectKind::Vcpu, address, .. }
+                    if vcpu.is_none_or(|vcpu| vcpu == address))
         })
     }
 

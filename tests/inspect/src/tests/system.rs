@@ -106,6 +106,13 @@ fn memory_of_guests_in_other_hands_is_found() {
         s.made
             .map(s.vmms[0], GUEST_WINDOW + 8 * PIECE, lone, 21, DATA);
     });
+    finds("the balancer alone has it", "which is not its VMM's", |s| {
+        for index in 0..3 {
+            s.made.unmap(s.vmms[0], GUEST_WINDOW + index * PIECE);
+            s.made.unmap(s.guests[0], GUEST_RAM + index * PIECE);
+        }
+        s.made.map(s.balancer, vaddr, piece(0), 21, DATA);
+    });
     finds(
         "the guest has a component's page",
         "that is no memory of guests",
