@@ -252,15 +252,24 @@ pub struct Cancelling {
 
 /// Everybody who waits to send with this badge makes the system call again. Progress is kept: senders that have been looked
 /// at are not looked at again when the call is restarted.
+///
+/// That it is restarted, and not made anew, is marked in the caller's own information word, in bits that mean nothing there: whoever makes
+/// another call sets that word. So a call that somebody turned into another one half-way, by changing the caller's capability
+/// space, leaves nothing behind with which a later one would pass over senders that have come since. Who sets the mark passes over
+/// senders in a call of its own.
 pub fn cancel_badged_sends<A: Arch>(
     k: &Kernel<A>,
     ep: Ref<Endpoint>,
     badge: u64,
     caller: Ref<Tcb>,
 ) -> Progress {
+    let tag = &caller.context.x[1];
+    let restarted = tag.get() & ipc::UNSENT == ipc::UNSENT;
+    tag.set(tag.get() & !ipc::UNSENT);
     let mut next = match forget_cancelling(k) {
         Some(c)
-            if c.caller == caller
+            if restarted
+                && c.caller == caller
                 && c.badge == badge
                 && c.next.thread.endpoint.get() == Some(ep) =>
         {
@@ -289,6 +298,7 @@ pub fn cancel_badged_sends<A: Arch>(
                     caller,
                 },
             );
+            tag.set(tag.get() | ipc::UNSENT);
             return Progress::Preempted;
         }
     }

@@ -37,6 +37,9 @@ const CAPS_MASK: u64 = 3 << CAPS_SHIFT;
 const UNWRAPPED_SHIFT: u32 = 9;
 const LABEL_SHIFT: u32 = 12;
 
+/// The bits of an information word that mean nothing in what is sent (`capsUnwrapped`).
+pub const UNSENT: u64 = 7 << UNWRAPPED_SHIFT;
+
 /// The label in an information word.
 #[inline]
 #[must_use]
@@ -335,7 +338,7 @@ pub fn transfer_short(sender: Ref<Tcb>, receiver: Ref<Tcb>, tag: u64, badge: u64
     let to = &receiver.context.x;
     let length = tag & LENGTH_MASK;
     to[0].set(badge);
-    to[1].set(tag & !(7 << UNWRAPPED_SHIFT));
+    to[1].set(tag & !UNSENT);
     if length != 0 {
         to[2].set(from[2].get());
         if length > 1 {

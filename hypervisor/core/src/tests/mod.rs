@@ -11,6 +11,7 @@ fn cases(native: u32) -> u32 {
 }
 
 mod budgets;
+mod cancellation;
 mod deletion;
 mod derivation;
 mod devices;
