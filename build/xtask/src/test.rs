@@ -40,7 +40,7 @@ struct QemuSuite {
     limit: Duration,
 }
 
-const QEMU_SUITES: [QemuSuite; 6] = [
+const QEMU_SUITES: [QemuSuite; 7] = [
     QemuSuite {
         name: "kernel-gicv3",
         package: "kernel-tests",
@@ -74,6 +74,15 @@ const QEMU_SUITES: [QemuSuite; 6] = [
         package: "kernel-tests",
         flavour: Flavour::Stretch,
         gic: Gic::V3,
+        highmem: Highmem::On,
+        memory_mib: 4096,
+        limit: Duration::from_secs(300),
+    },
+    QemuSuite {
+        name: "kernel-stretch-gicv2",
+        package: "kernel-tests",
+        flavour: Flavour::Stretch,
+        gic: Gic::V2,
         highmem: Highmem::On,
         memory_mib: 4096,
         limit: Duration::from_secs(300),

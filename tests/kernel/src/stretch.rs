@@ -5,6 +5,8 @@
 
 mod cases;
 mod crowd;
+mod time;
+mod vcpus;
 
 use crate::suite::{Failure, Test, play};
 use core::cell::Cell;
@@ -95,7 +97,7 @@ pub fn run(env: &mut Env, others: &[&[Test]]) -> (u64, u64) {
         failed += 1;
         println!("test stretch_conformance_suite ... FAILED: not within its bound");
     }
-    let (more, less) = play(env, &[cases::TESTS], |_| {});
+    let (more, less) = play(env, &[cases::TESTS, time::TESTS, vcpus::TESTS], |_| {});
     (passed + more, failed + less)
 }
 

@@ -130,16 +130,17 @@ impl Env {
 
     /// A fresh slot.
     pub fn slot(&mut self) -> u64 {
-        let slot = self.next_slot;
-        assert!(slot < self.boot_info.empty.end, "testbed: out of slots");
-        self.next_slot += 1;
-        slot
+        self.slots(1)
     }
 
     /// `count` fresh slots in a row.
     pub fn slots(&mut self, count: u64) -> u64 {
-        let first = self.slot();
-        self.next_slot += count - 1;
+        let first = self.next_slot;
+        self.next_slot += count;
+        assert!(
+            self.next_slot <= self.boot_info.empty.end,
+            "testbed: out of slots"
+        );
         first
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // A function of two instructions.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use sel4_sys::{Invocation, ObjectType, USER_CONTEXT_WORDS, UserContext, init_slot, tcb_flags};
 use testbed::Env;
 
@@ -10,7 +11,11 @@ pub const CROWD: u64 = 400;
 /// The most that one Retype makes.
 const FAN_OUT: u64 = 256;
 
-/// Threads in the slots from `tcbs` on, with the scheduling contexts from `contexts` on.
+/// The slots of the first crowd, and before them that of the untyped.
+static PLACE: AtomicU64 = AtomicU64::new(0);
+
+/// Threads in the slots from `tcbs` on, with the scheduling contexts from `contexts` on. All crowds have the same, one after the
+/// other: whoever made one revokes `untyped` when it is done.
 pub struct Crowd {
     pub tcbs: u64,
     pub contexts: u64,
@@ -31,8 +36,12 @@ pub const fn priority(n: u64) -> u64 {
 
 /// Makes a crowd; every thread gets `registers` but pc, x0 = `first(n)`.
 pub fn make(env: &mut Env, call: sel4_sys::Syscall, first: impl Fn(u64) -> u64) -> Crowd {
-    let untyped = env.object(ObjectType::Untyped, 20);
-    let (tcbs, contexts) = (env.slots(CROWD), env.slots(CROWD));
+    if PLACE.load(Ordering::Relaxed) == 0 {
+        env.object(ObjectType::Untyped, 20);
+        PLACE.store(env.slots(2 * CROWD), Ordering::Relaxed);
+    }
+    let tcbs = PLACE.load(Ordering::Relaxed);
+    let (untyped, contexts) = (tcbs - 1, tcbs + CROWD);
     for (kind, bits, slots) in [
         (ObjectType::Tcb, 0, tcbs),
         (ObjectType::SchedContext, 8, contexts),
