@@ -34,14 +34,22 @@ impl<C: Counting> Watcher<C> {
                 if watch.counters == Counters::Exported {
                     self.counting.start();
                 }
+                let from = self.moment(now_us, watch);
                 self.watched = Some(Watched {
                     watch: *watch,
-                    from: self.moment(now_us, watch),
+                    from,
                     until: None,
+                    now: from,
                 });
                 Some(Reply::Done)
             }
-            (Client::Console, Request::Watched) => Some(Reply::Watched(self.watched)),
+            (Client::Console, Request::Watched) => {
+                let watched = self.watched.map(|watched| Watched {
+                    now: self.moment(now_us, &watched.watch),
+                    ..watched
+                });
+                Some(Reply::Watched(watched))
+            }
             (Client::Vmm(guest), Request::Report(report)) => {
                 let watched = self.watched?;
                 let is_reached = guest == watched.watch.guest
@@ -133,9 +141,13 @@ mod tests {
             assert_eq!(watcher.look(us, Client::Vmm(GuestId(1)), &enough), None);
         }
         let seen = watched(&mut watcher).unwrap();
-        assert_eq!((seen.from.us, seen.until.unwrap().us), (10, 30));
-        assert_eq!(seen.until.unwrap().instructions.el0, 2);
-        assert_eq!((watcher.counting.starts, watcher.counting.reads), (1, 2));
+        assert_eq!(
+            (seen.from.us, seen.until.unwrap().us, seen.now.us),
+            (10, 30, 99)
+        );
+        // One reading when it began, three by the looks in between, one at the report, one by this look.
+        let reads = [seen.from, seen.until.unwrap(), seen.now].map(|m| m.instructions.el0);
+        assert_eq!((reads, watcher.counting.starts), ([1, 5, 6], 1));
     }
 
     #[test]

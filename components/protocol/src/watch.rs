@@ -66,4 +66,6 @@ pub struct Watched {
     pub from: Moment,
     /// When the guest first reported it; none so far.
     pub until: Option<Moment>,
+    /// When this was answered.
+    pub now: Moment,
 }

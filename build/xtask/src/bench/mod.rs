@@ -1,9 +1,11 @@
 //! `cargo xtask bench`: what things cost, in instructions, beside seL4 and the peers.
 //!
 //! Instructions are counted under `-icount shift=0`, by the clock (`sleep=off`: one instruction is one nanosecond, and the
-//! figures are the same on any machine) or, where the host takes part ([`moving`]), by the PMU, and then differ a little
+//! figures are the same on any machine) or, where the host takes part ([`moving`], [`idle`]), by the PMU, and then differ a little
 //! from run to run. Nothing here is a bound that a test asserts.
 
+mod counted;
+mod idle;
 mod linux;
 mod moving;
 mod page;
@@ -33,6 +35,8 @@ pub enum Part {
     Linux,
     /// Memory that moves between two Linux guests.
     Move,
+    /// A Linux guest that has nothing to do.
+    Idle,
 }
 
 /// What is measured.
@@ -71,6 +75,10 @@ pub fn run(
     if wanted(Part::Move) {
         let more = moving::rows(paths, cargo, mirror, clean_2mib);
         outcome = more.map(|more| rows.extend(more));
+    }
+    if wanted(Part::Idle) {
+        let more = idle::rows(paths, cargo, mirror);
+        outcome = outcome.and(more.map(|more| rows.extend(more)));
     }
     if wanted(Part::Linux) {
         let more = linux::rows(paths, cargo, mirror);

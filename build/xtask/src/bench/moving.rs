@@ -7,19 +7,16 @@
 //! `grant_2mib` is a piece's share of growing from a clean pool, the plug request included; `take_back_2mib` is what is left of
 //! a moved piece without its grant and its cleaning.
 
-use super::{LIMIT, rows::Row};
+use super::{LIMIT, counted, rows::Row};
 use crate::cargo::Cargo;
-use crate::image::{self, Flavour};
 use crate::paths::Paths;
 use crate::progress;
 use anyhow::{Context, Result, bail, ensure};
 use protocol::balancer::Change;
 use protocol::management::{Answer, HostBody};
 use protocol::watch::{Counters, Instructions, Watch, Watched};
-use qemu_machine::{Count, Machine};
 use std::time::{Duration, Instant};
-use system::Scale;
-use system_tests::{Rig, Setting};
+use system_tests::Rig;
 
 /// What is moved.
 const MOVED_MIB: u64 = 256;
@@ -45,20 +42,7 @@ pub fn rows(
     mirror: Option<&str>,
     clean_2mib: f64,
 ) -> Result<Vec<Row>> {
-    let description = image::describe(&paths.systems().join("move.toml"), None, Scale::Full)?;
-    let built = image::build(paths, cargo, &description, Flavour::Release, mirror)?;
-    let image = paths.out().join("bench-move.img");
-    crate::paths::write_if_changed(&image, &built.image)?;
-    let setting = Setting {
-        image,
-        machine: Machine {
-            // The host's clock while nothing runs: the machine does not race ahead of whoever asks it.
-            count: Count::Paced,
-            ..Machine::virt(description.memory_mib)
-        },
-        logs: paths.logs(),
-        programs: built.programs,
-    };
+    let setting = counted::setting(paths, cargo, mirror, "move")?;
     progress::step("move memory between two Linux guests", || {
         let mut rig = Rig::boot(&setting, &paths.logs().join("bench-move.log"))?;
         for name in ["giver", "taker"] {
@@ -84,26 +68,16 @@ pub fn rows(
         })
         .context("moving")?;
         rig.look()?;
-        let ours = ours(moved) / MOVED_PAGES;
-        let grant = self::ours(grown) / MOVED_PIECES;
+        let ours = counted::ours(moved) / MOVED_PAGES;
+        let grant = counted::ours(grown) / MOVED_PIECES;
         let row = |name, value: f64| Row::new(name, value.round(), "instructions");
         Ok(vec![
-            row("move_256mib_per_page", all(moved) / MOVED_PAGES),
+            row("move_256mib_per_page", counted::all(moved) / MOVED_PAGES),
             row("move_256mib_per_page_ours", ours),
             row("grant_2mib", grant),
             row("take_back_2mib", ours * 512.0 - grant - clean_2mib),
         ])
     })
-}
-
-/// All levels together.
-fn all(instructions: Instructions) -> f64 {
-    ours(instructions) + f64::from(instructions.el1)
-}
-
-/// Kernel and components; the guests' programs run at EL0 too, and are idle.
-fn ours(instructions: Instructions) -> f64 {
-    f64::from(instructions.el0) + f64::from(instructions.el2)
 }
 
 fn set_buffer(rig: &mut Rig, name: &str, percent: u8) -> Result<()> {
