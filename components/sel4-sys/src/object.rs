@@ -116,10 +116,23 @@ pub mod tcb_flags {
     /// All that seL4 has.
     pub const MASK: u64 = 1;
     /// Only on our kernel; seL4 does not set it, as the answer to `TCB_SetFlags` tells. The message of a VM fault has one more word,
-    /// the register that the faulting instruction stores (when its syndrome names one); and an answer of label 0 and two words
-    /// to a VM or vCPU fault finishes the instruction: word 0 is the register to set (31: none), word 1 its value, and the
-    /// thread goes on at the next instruction, 4 bytes on.
+    /// the register that the faulting instruction stores (when its syndrome names one); and an answer of label
+    /// [`FINISH`](super::emulated::FINISH) and two words to a VM or vCPU fault finishes the instruction: word 0 is the register to
+    /// set ([`NO_REGISTER`](super::emulated::NO_REGISTER): none), word 1 its value, and the thread goes on at the next
+    /// instruction, 4 bytes on. An answer of label [`REST`](super::emulated::REST) to a vCPU fault finishes it, too, and the
+    /// thread goes on when its virtual timer is due (as it was set when the answer came), or when an interrupt is injected into
+    /// its vCPU; or earlier, as a wait for an interrupt may always end.
     pub const EMULATED: u64 = 1 << 32;
+}
+
+/// Answers to faults of threads with [`tcb_flags::EMULATED`].
+pub mod emulated {
+    /// Label: the instruction is done.
+    pub const FINISH: u64 = 0;
+    /// Label: the instruction, a wait for an interrupt, is done when there is one.
+    pub const REST: u64 = 1;
+    /// The register that is none.
+    pub const NO_REGISTER: u64 = 31;
 }
 
 /// Flags of a scheduling context (seL4_SchedContextFlag).

@@ -15,7 +15,7 @@ use crate::registers;
 use crate::sched_context;
 use crate::thread;
 use core::cell::Cell;
-use sel4_sys::Fault as Label;
+use sel4_sys::{Fault as Label, emulated};
 
 /// In which half of a system call a capability was missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,8 +343,7 @@ fn stored_register(x: &[Cell<u64>], esr: u64) -> u64 {
 /// The handler did what the instruction says: `register` (31: none) has its result, and the next one follows. Nothing for a
 /// register that does not exist: the instruction runs again.
 fn finish_instruction(context: &Registers, register: u64, value: u64) {
-    const NONE: u64 = 31;
-    if register > NONE {
+    if register > emulated::NO_REGISTER {
         return;
     }
     if let Some(x) = context.x.get(register as usize) {
@@ -358,6 +357,8 @@ fn finish_instruction(context: &Registers, register: u64, value: u64) {
 pub enum Verdict {
     /// It goes on.
     Continue,
+    /// It goes on when its virtual timer is due, or an interrupt is injected.
+    Rest,
     /// It stays stopped.
     Stop,
 }
@@ -385,6 +386,10 @@ pub fn answer<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, handler: Ref<Tcb>) -> Verdi
             let (register, value) = (ipc::word(k, handler, 0), ipc::word(k, handler, 1));
             finish_instruction(&tcb.context, register, value);
             return Verdict::Continue;
+        }
+        Fault::Vcpu { .. } if is_emulated(tcb) && ipc::label(info) == emulated::REST => {
+            finish_instruction(&tcb.context, emulated::NO_REGISTER, 0);
+            return Verdict::Rest;
         }
         _ => return Verdict::Continue,
     };

@@ -106,7 +106,7 @@ pub struct Tcb {
 pub mod queued {
     /// In the ready queue of its priority.
     pub const READY: u8 = 1;
-    /// In the release queue: it waits for budget.
+    /// In the release queue: it waits for budget, or for its virtual timer.
     pub const RELEASE: u8 = 2;
 }
 
@@ -193,7 +193,7 @@ pub struct ThreadFields {
     pub release_right: Link<Tcb>,
     /// Release heap: parent.
     pub release_parent: Link<Tcb>,
-    /// Release heap: count at which it has budget again.
+    /// Release heap: count at which it is taken out.
     pub release_time: Cell<u64>,
     /// Address of its IPC buffer in its own address space.
     pub ipc_buffer: Cell<u64>,

@@ -1,4 +1,5 @@
-//! The release queue: threads that wait until their scheduling context has budget again, earliest first.
+//! The release queue: threads that wait until their scheduling context has budget again, and guests that wait for their timer,
+//! earliest first.
 //!
 //! A leftist heap linked through the TCBs. The right spine of a heap of n threads has at most log2(n + 1) nodes, so insertion and
 //! removal of any thread take at most that many steps; nothing recurses.

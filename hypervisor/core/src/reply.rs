@@ -18,6 +18,7 @@ use crate::refill;
 use crate::sched_context;
 use crate::scheduler;
 use crate::thread;
+use crate::vcpu;
 
 /// `receiver` offers its reply object to whoever calls next.
 #[inline]
@@ -185,6 +186,12 @@ pub fn send<A: Arch>(k: &Kernel<A>, sender: Ref<Tcb>, reply: Ref<Reply>, rights:
         return;
     }
     r.state.set(ThreadState::Running);
+    if verdict == Verdict::Rest
+        && let Some(time) = vcpu::time_to_rest(k, receiver)
+    {
+        scheduler::rest(k, receiver, time);
+        return;
+    }
     resume(
         k,
         receiver,

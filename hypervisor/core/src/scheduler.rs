@@ -33,7 +33,7 @@ pub struct Scheduler {
     candidate: Link<Tcb>,
     /// Look at the ready queues.
     reschedule: Cell<bool>,
-    /// Threads without budget.
+    /// Threads without budget, and guests that wait for their timer.
     pub release: ReleaseQueue,
     /// The scheduling context that time is charged to.
     pub current_sc: Link<SchedContext>,
@@ -221,8 +221,21 @@ pub fn postpone<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, sc: Ref<SchedContext>) {
     if !refill::configured(sc) {
         return;
     }
-    k.sched.release.insert(tcb, refill::head_time(sc));
+    rest(k, tcb, refill::head_time(sc));
+}
+
+/// A thread in state `Running` that is in none of the scheduler's queues does not run before `time`, unless it is [`rouse`]d.
+pub fn rest<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, time: u64) {
+    k.sched.release.insert(tcb, time);
     k.sched.deadline_stale.set(true);
+}
+
+/// A thread that rests may run now. (One that waits for budget goes on waiting for it.)
+pub fn rouse<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
+    if tcb.thread.queued.get() & queued::RELEASE != 0 {
+        remove(k, tcb);
+        possible_switch_to(k, tcb);
+    }
 }
 
 /// Blocked or stopped until now, a thread runs again.

@@ -7,8 +7,10 @@ use crate::error::{Error, Outcome, Progress};
 use crate::invocation::Invocation;
 use crate::kernel::Kernel;
 use crate::mem::Ref;
-use crate::object::{Tcb, Vcpu};
-use sel4_sys::Invocation as Label;
+use crate::object::{Tcb, Vcpu, sc_flag};
+use crate::refill;
+use crate::scheduler;
+use sel4_sys::{Invocation as Label, VcpuReg};
 
 /// Registers of a vCPU (seL4_VCPUReg_Num).
 pub const REGISTERS: u64 = 24;
@@ -38,6 +40,8 @@ pub fn dissociate<A: Arch>(k: &Kernel<A>, vcpu: Ref<Vcpu>) {
     k.arch.forget_vcpu(vcpu);
     vcpu.tcb.set(None);
     tcb.thread.vcpu.set(None);
+    // There is no timer any more that would end its rest.
+    scheduler::rouse(k, tcb);
     // The thread must not keep a status that is for guests only.
     let spsr = &tcb.context.spsr;
     spsr.set(k.arch.sanitise_spsr(spsr.get(), None));
@@ -137,9 +141,38 @@ fn inject<A: Arch>(k: &Kernel<A>, vcpu: Ref<Vcpu>, word: u64) -> Result<(), Erro
         (word >> 32) & 0xff,
         k.arch.list_registers().saturating_sub(1),
     )?;
-    if k.arch.vcpu_inject(vcpu, index, virq, priority, group) {
-        Ok(())
+    if !k.arch.vcpu_inject(vcpu, index, virq, priority, group) {
+        return Err(Error::DeleteFirst);
+    }
+    if let Some(tcb) = vcpu.tcb.get() {
+        scheduler::rouse(k, tcb);
+    }
+    Ok(())
+}
+
+/// Until when a thread can rest that waits for its vCPU's virtual timer: `u64::MAX` while that one is off or masked (CNTV_CTL_EL0,
+/// Arm ARM D24.10). `None` when the timer is due already, there is no vCPU, or no time of its own that could wait: then it goes
+/// on, which a wait for an interrupt may always do. (A sporadic server's time would have to be counted anew when it wakes.)
+#[must_use]
+pub fn time_to_rest<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> Option<u64> {
+    const TIMER_BITS: u64 = 3;
+    const TIMER_ON: u64 = 1;
+    let t = &tcb.thread;
+    let vcpu = t.vcpu.get()?;
+    let sc = t.sched_context.get()?;
+    if !refill::configured(sc) || sc.flags.get() & sc_flag::SPORADIC != 0 {
+        return None;
+    }
+    let read = |register: VcpuReg| k.arch.vcpu_read(vcpu, register.word());
+    if read(VcpuReg::CntvCtl) & TIMER_BITS != TIMER_ON {
+        return Some(u64::MAX);
+    }
+    let now = scheduler::now(k);
+    let virtual_now = now.wrapping_sub(read(VcpuReg::Cntvoff));
+    let left = read(VcpuReg::CntvCval).saturating_sub(virtual_now);
+    if left == 0 {
+        None
     } else {
-        Err(Error::DeleteFirst)
+        Some(now.saturating_add(left))
     }
 }

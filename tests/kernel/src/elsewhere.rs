@@ -20,6 +20,14 @@ pub const DIFFERENT: &[(&str, &str)] = &[
         "answers that finish an instruction are this kernel's own",
     ),
     (
+        "guest_rests_until_its_timer_is_due",
+        "answers that let a guest rest are this kernel's own",
+    ),
+    (
+        "guest_rests_until_an_interrupt",
+        "answers that let a guest rest are this kernel's own",
+    ),
+    (
         "guest_cannot_touch_debug_and_monitor_registers",
         "such an access is a VCPUFault there",
     ),

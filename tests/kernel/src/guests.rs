@@ -3,11 +3,12 @@
 use crate::same;
 use crate::suite::{Failure, Test};
 use sel4_sys::{
-    CapRights, Error, Fault, Invocation, MessageInfo, ObjectType, VcpuReg, syscall, tcb_flags,
-    unknown_syscall, vm_fault,
+    CapRights, Error, Fault, Invocation, MessageInfo, ObjectType, VcpuReg, emulated, syscall,
+    tcb_flags, unknown_syscall, vm_fault,
 };
 use testbed::Env;
-use testbed::guest::{CODE_IPA, HOLE_IPA, instruction, reply_to_hvc};
+use testbed::guest::{CODE_IPA, Guest, HOLE_IPA, instruction, reply_to_hvc};
+use testbed::pmu;
 
 /// The tests of this module.
 pub const TESTS: &[Test] = &[
@@ -18,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ),
     ("guest_register_is_written_and_pc_advanced", emulated_read),
     ("guest_read_is_finished_by_the_answer", read_by_answer),
+    ("guest_rests_until_its_timer_is_due", rests_until_timer),
+    ("guest_rests_until_an_interrupt", rests_until_interrupt),
     ("guest_revoked_code_faults_at_the_next_fetch", revoked),
     ("guest_vcpu_registers_keep_their_values", vcpu_registers),
     ("guest_two_vcpus_keep_apart", two_guests),
@@ -134,15 +137,70 @@ fn emulated_read(env: &mut Env) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Sets our kernel's own flag.
+fn emulate(env: &Env, guest: Guest) -> Result<(), Failure> {
+    let words = [0, tcb_flags::EMULATED];
+    let flags = env.invoke(guest.tcb, Invocation::TcbSetFlags, &words, &[]);
+    same!(flags.label, 0);
+    same!(flags.words[0], tcb_flags::EMULATED);
+    Ok(())
+}
+
+/// The answer to a wait for an interrupt.
+const REST: MessageInfo = MessageInfo::new(emulated::REST, 0, 0, 0);
+const WFI_THEN_HVC: [u32; 3] = [instruction::WFI, instruction::HVC, instruction::SELF];
+
+fn rests_until_timer(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(&WFI_THEN_HVC, cap, 100);
+    emulate(env, guest)?;
+    let due = pmu::ticks() + pmu::frequency_hz() / 200;
+    for (register, value) in [(VcpuReg::CntvCval, due), (VcpuReg::CntvCtl, 1)] {
+        let words = [register.word(), value];
+        let written = env.invoke(guest.vcpu, Invocation::ArmVcpuWriteReg, &words, &[]);
+        same!(written.label, 0);
+    }
+    env.resume(guest.tcb);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::VcpuFault.word());
+    same!(u64::from(pmu::ticks() < due), 1);
+    // Its timer fires as soon as it runs again.
+    let fault = syscall::reply_recv(endpoint, REST, [0; 4], reply);
+    same!(fault.info.label(), Fault::VppiEvent.word());
+    same!(u64::from(pmu::ticks() >= due), 1);
+    let fault = syscall::reply_recv(endpoint, BARE, [0; 4], reply);
+    same!(fault.info.label(), Fault::UnknownSyscall.word());
+    suspend(env, guest)
+}
+
+fn rests_until_interrupt(env: &mut Env) -> Result<(), Failure> {
+    let (endpoint, reply, cap) = fault_endpoint(env);
+    let guest = env.bare_guest(&WFI_THEN_HVC, cap, 100);
+    emulate(env, guest)?;
+    env.resume(guest.tcb);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::VcpuFault.word());
+    syscall::send(reply, REST, [0; 4]);
+    let word = 40 | (0x10 << 16) | (1 << 24);
+    let injected = env.invoke(guest.vcpu, Invocation::ArmVcpuInjectIrq, &[word], &[]);
+    same!(injected.label, 0);
+    let fault = syscall::recv(endpoint, reply);
+    same!(fault.info.label(), Fault::UnknownSyscall.word());
+    suspend(env, guest)
+}
+
+fn suspend(env: &Env, guest: Guest) -> Result<(), Failure> {
+    let stopped = env.invoke(guest.tcb, Invocation::TcbSuspend, &[], &[]);
+    same!(stopped.label, 0);
+    Ok(())
+}
+
 /// With our kernel's own flag.
 fn read_by_answer(env: &mut Env) -> Result<(), Failure> {
     let (endpoint, reply, cap) = fault_endpoint(env);
     let code = [instruction::LOAD_W1_X2, instruction::HVC, instruction::SELF];
     let guest = env.bare_guest(&code, cap, 100);
-    let words = [0, tcb_flags::EMULATED];
-    let flags = env.invoke(guest.tcb, Invocation::TcbSetFlags, &words, &[]);
-    same!(flags.label, 0);
-    same!(flags.words[0], tcb_flags::EMULATED);
+    emulate(env, guest)?;
     env.resume(guest.tcb);
     let fault = syscall::recv(endpoint, reply);
     same!(fault.info.length(), vm_fault::LENGTH as u64 + 1);

@@ -8,16 +8,16 @@ use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::vec::Vec;
 
 /// A thread that faults, and the boss as its handler.
-struct Case {
-    s: Stage,
-    t: Thread,
-    handler: u64,
-    reply: u64,
-    vcpu: u64,
+pub(super) struct Case {
+    pub s: Stage,
+    pub t: Thread,
+    pub handler: u64,
+    pub reply: u64,
+    pub vcpu: u64,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let s = Stage::new();
         let handler = s.object(ObjectType::Endpoint);
         let reply = s.object(ObjectType::Reply);
@@ -41,7 +41,7 @@ impl Case {
 
     /// The thread runs into `fault`; the handler's message: label and words.
     #[track_caller]
-    fn fault(&self, fault: impl FnOnce(&Stage)) -> (u64, Vec<u64>) {
+    pub fn fault(&self, fault: impl FnOnce(&Stage)) -> (u64, Vec<u64>) {
         let s = &self.s;
         s.recv(s.boss(), self.handler, self.reply);
         assert_eq!(s.current(), Some(self.t.tcb));
@@ -53,7 +53,7 @@ impl Case {
         s.received(s.boss())
     }
 
-    fn answer(&self, label: u64, words: &[u64]) {
+    pub fn answer(&self, label: u64, words: &[u64]) {
         let s = &self.s;
         s.message(s.boss(), label, words, &[]);
         s.syscall(s.boss(), Syscall::Send, self.reply, 0);

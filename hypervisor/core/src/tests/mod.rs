@@ -22,6 +22,7 @@ mod memory;
 mod messages;
 mod model;
 mod random;
+mod rest;
 mod shortcut;
 mod signals;
 mod stage;
