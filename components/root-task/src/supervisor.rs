@@ -315,7 +315,8 @@ impl<'a> Supervisor<'a> {
             let hz = rt::frequency_hz();
             let at_ticks = rt::ticks() + rt::time::ticks_from_us(ASK_EVERY_US, hz);
             let endpoint = Endpoint::new(self.ports.timer);
-            let request = timer::Request::SetAlarm { at_ticks };
+            let alarm = timer::Alarm::Work;
+            let request = timer::Request::SetAlarm { alarm, at_ticks };
             let answer: Result<timer::Reply, _> = call_value(endpoint, &request, None);
             if answer != Ok(timer::Reply::Done) {
                 rt::say(format_args!("the timer refuses an alarm: {answer:?}"));

@@ -8,22 +8,25 @@ use protocol::badge::{Client, signal};
 use protocol::slots;
 use protocol::startup::{Role, Startup};
 use protocol::timer as wire;
-use timer::{ClientIndex, Plan, Queue, plan};
+use timer::{AlarmIndex, NEVER, Plan, Queue, Schedule, Step};
 
 rt::component!(serve, alarm);
 
-/// No alarm is set.
-const NEVER: u64 = u64::MAX;
 /// When the alarm thread shall signal the main thread.
 static WAKE_TICKS: AtomicU64 = AtomicU64::new(NEVER);
+/// When it last ran. It writes this before it reads the other, and the main thread the other way round: of a wake-up that
+/// crosses a new order at least one of the two knows.
+static RAN_TICKS: AtomicU64 = AtomicU64::new(0);
 
 fn alarm(_: Startup) {
     let main = Notification::new(slots::TICK);
     loop {
-        let wake_ticks = WAKE_TICKS.load(Ordering::Acquire);
-        if rt::ticks() >= wake_ticks
+        let now_ticks = rt::ticks();
+        RAN_TICKS.store(now_ticks, Ordering::SeqCst);
+        let wake_ticks = WAKE_TICKS.load(Ordering::SeqCst);
+        if now_ticks >= wake_ticks
             && WAKE_TICKS
-                .compare_exchange(wake_ticks, NEVER, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange(wake_ticks, NEVER, Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
         {
             main.signal();
@@ -44,10 +47,37 @@ impl Alarm {
     /// anew, that of a runnable one only changes its rate (seL4 manual, 6.1.6).
     fn program(&self, plan: Plan) -> Result<(), cap::Error> {
         self.thread.suspend()?;
-        WAKE_TICKS.store(plan.wake_ticks, Ordering::Release);
+        WAKE_TICKS.store(plan.wake_ticks, Ordering::SeqCst);
         self.control
             .configure(self.context, plan.budget_us, plan.period_us, 0, 0, 0)?;
         self.thread.resume()
+    }
+
+    /// Sees to it that it signals in time for the earliest alarm.
+    fn arm(
+        &self,
+        schedule: &mut Schedule,
+        earliest_ticks: u64,
+        now_ticks: u64,
+    ) -> Result<(), cap::Error> {
+        // It wakes at most once in the shortest period, so this ends.
+        loop {
+            let ran_ticks = RAN_TICKS.load(Ordering::SeqCst);
+            let step = schedule.step(earliest_ticks, now_ticks, ran_ticks);
+            match step {
+                Step::Keep => {}
+                Step::Program(plan) => self.program(plan)?,
+                Step::Signal { wake_ticks } => {
+                    WAKE_TICKS.store(wake_ticks, Ordering::SeqCst);
+                    if RAN_TICKS.load(Ordering::SeqCst) != ran_ticks {
+                        // It woke without knowing of it.
+                        continue;
+                    }
+                }
+            }
+            schedule.done(earliest_ticks, step);
+            return Ok(());
+        }
     }
 }
 
@@ -62,21 +92,25 @@ fn serve(startup: Startup) {
         context: SchedContext::new(slots::timer::ALARM_SC),
         control: SchedControl::new(slots::timer::SCHED_CONTROL),
     };
-    let hz = rt::frequency_hz();
+    let mut schedule = Schedule::new(rt::frequency_hz());
     let mut queue = Queue::new();
     let mut received = endpoint.recv(reply);
     while let Ok(message) = received {
         let answer = if message.badge & signal::IS_SIGNAL != 0 {
+            // Unless it was told something else since.
+            if WAKE_TICKS.load(Ordering::SeqCst) == NEVER {
+                schedule.signalled();
+            }
             None
         } else {
             Some(handle(&mut queue, &message))
         };
         let now_ticks = rt::ticks();
-        while let Some(client) = queue.take_due(now_ticks) {
-            Notification::new(client.signal_slot()).signal();
+        while let Some(alarm) = queue.take_due(now_ticks) {
+            Notification::new(alarm.signal_slot()).signal();
         }
         if let Some(earliest) = queue.earliest()
-            && alarm.program(plan(earliest, now_ticks, hz)).is_err()
+            && alarm.arm(&mut schedule, earliest, now_ticks).is_err()
         {
             rt::fail("the alarm thread cannot be programmed");
         }
@@ -88,16 +122,15 @@ fn serve(startup: Startup) {
 }
 
 fn handle(queue: &mut Queue, message: &Received) -> wire::Reply {
-    let client = Client::from_badge(message.badge).and_then(ClientIndex::of);
-    match (client, message.decode()) {
-        (Some(client), Ok(wire::Request::SetAlarm { at_ticks })) => {
-            queue.set(client, Some(at_ticks));
+    let Ok(wire::Request::SetAlarm { alarm, at_ticks }) = message.decode() else {
+        return wire::Reply::Refused;
+    };
+    let client = Client::from_badge(message.badge);
+    match client.and_then(|client| AlarmIndex::of(client, alarm)) {
+        Some(index) => {
+            queue.set(index, at_ticks);
             wire::Reply::Done
         }
-        (Some(client), Ok(wire::Request::ClearAlarm)) => {
-            queue.set(client, None);
-            wire::Reply::Done
-        }
-        (None, _) | (_, Err(_)) => wire::Reply::Refused,
+        None => wire::Reply::Refused,
     }
 }

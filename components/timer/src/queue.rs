@@ -2,27 +2,33 @@
 
 use protocol::badge::Client;
 use protocol::slots;
+use protocol::timer::Alarm;
 use protocol::units::MAX_GUESTS;
 
-/// Clients that can set an alarm: every VMM, the balancer, the console, the supervisor.
-pub const CLIENTS: usize = MAX_GUESTS + 3;
+/// Alarms: each VMM's two, the balancer's, the console's, the supervisor's.
+pub const ALARMS: usize = 2 * MAX_GUESTS + 3;
+const BALANCER: usize = 2 * MAX_GUESTS;
 
-/// A client's place in the queue.
+/// An alarm's place in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientIndex(usize);
+pub struct AlarmIndex(usize);
 
-impl ClientIndex {
-    /// The place of a client; `None` for those that have no alarm.
+impl AlarmIndex {
+    /// The place of a client's alarm; `None` for those that have none.
     #[must_use]
-    pub fn of(client: Client) -> Option<Self> {
-        match client {
-            Client::Vmm(guest) if usize::from(guest.0) < MAX_GUESTS => {
-                Some(Self(usize::from(guest.0)))
-            }
-            Client::Balancer => Some(Self(MAX_GUESTS)),
-            Client::Console => Some(Self(MAX_GUESTS + 1)),
-            Client::Supervisor => Some(Self(MAX_GUESTS + 2)),
-            Client::Vmm(_) | Client::Cleaner | Client::MemoryServer | Client::Timer => None,
+    pub fn of(client: Client, alarm: Alarm) -> Option<Self> {
+        match (client, alarm) {
+            (Client::Vmm(guest), _) if usize::from(guest.0) < MAX_GUESTS => Some(Self(
+                2 * usize::from(guest.0) + usize::from(alarm == Alarm::Guest),
+            )),
+            (Client::Balancer, Alarm::Work) => Some(Self(BALANCER)),
+            (Client::Console, Alarm::Work) => Some(Self(BALANCER + 1)),
+            (Client::Supervisor, Alarm::Work) => Some(Self(BALANCER + 2)),
+            (
+                Client::Vmm(_) | Client::Balancer | Client::Console | Client::Supervisor,
+                Alarm::Work | Alarm::Guest,
+            )
+            | (Client::Cleaner | Client::MemoryServer | Client::Timer, _) => None,
         }
     }
 
@@ -30,17 +36,17 @@ impl ClientIndex {
     #[must_use]
     pub const fn signal_slot(self) -> u64 {
         let index = self.0 as u64;
-        match index.checked_sub(MAX_GUESTS as u64) {
-            None => slots::timer::VMM_SIGNALS + index,
+        match index.checked_sub(BALANCER as u64) {
+            None => slots::timer::VMM_SIGNALS + index / 2,
             Some(other) => slots::timer::CLIENT_SIGNALS + other,
         }
     }
 }
 
-/// One alarm per client, in ticks of the counter.
+/// The alarms, in ticks of the counter.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    at_ticks: [Option<u64>; CLIENTS],
+    at_ticks: [Option<u64>; ALARMS],
 }
 
 impl Default for Queue {
@@ -54,14 +60,14 @@ impl Queue {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            at_ticks: [None; CLIENTS],
+            at_ticks: [None; ALARMS],
         }
     }
 
-    /// Sets or clears a client's alarm.
-    pub fn set(&mut self, client: ClientIndex, at_ticks: Option<u64>) {
-        if let Some(alarm) = self.at_ticks.get_mut(client.0) {
-            *alarm = at_ticks;
+    /// Sets an alarm.
+    pub fn set(&mut self, index: AlarmIndex, at_ticks: u64) {
+        if let Some(alarm) = self.at_ticks.get_mut(index.0) {
+            *alarm = Some(at_ticks);
         }
     }
 
@@ -72,11 +78,11 @@ impl Queue {
     }
 
     /// Takes one alarm whose time has come at `now_ticks`; call until `None`.
-    pub fn take_due(&mut self, now_ticks: u64) -> Option<ClientIndex> {
+    pub fn take_due(&mut self, now_ticks: u64) -> Option<AlarmIndex> {
         for (index, alarm) in self.at_ticks.iter_mut().enumerate() {
             if alarm.is_some_and(|at_ticks| at_ticks <= now_ticks) {
                 *alarm = None;
-                return Some(ClientIndex(index));
+                return Some(AlarmIndex(index));
             }
         }
         None
@@ -90,41 +96,58 @@ mod tests {
     use protocol::units::GuestId;
 
     #[test]
-    fn every_client_has_its_own_place_and_slot() {
-        let clients = (0..MAX_GUESTS as u8)
-            .map(|guest| Client::Vmm(GuestId(guest)))
-            .chain([Client::Balancer, Client::Console, Client::Supervisor]);
-        let places: Vec<ClientIndex> = clients.filter_map(ClientIndex::of).collect();
-        assert_eq!(places.len(), CLIENTS);
-        let mut slots: Vec<u64> = places.iter().map(|place| place.signal_slot()).collect();
+    fn every_alarm_has_its_place_and_every_client_its_slot() {
+        let vmms = (0..MAX_GUESTS as u8).map(|guest| Client::Vmm(GuestId(guest)));
+        let others = [Client::Balancer, Client::Console, Client::Supervisor];
+        let mut places = Vec::new();
+        let mut slots = Vec::new();
+        for client in vmms.clone().chain(others) {
+            let work = AlarmIndex::of(client, Alarm::Work).unwrap();
+            places.push(work.0);
+            slots.push(work.signal_slot());
+        }
+        for vmm in vmms {
+            let guest = AlarmIndex::of(vmm, Alarm::Guest).unwrap();
+            places.push(guest.0);
+            let work = AlarmIndex::of(vmm, Alarm::Work).unwrap();
+            assert_eq!(guest.signal_slot(), work.signal_slot());
+        }
+        places.sort_unstable();
+        assert_eq!(places, (0..ALARMS).collect::<Vec<_>>());
         slots.sort_unstable();
         slots.dedup();
-        assert_eq!(slots.len(), CLIENTS);
+        assert_eq!(slots.len(), MAX_GUESTS + 3);
         assert!(slots.iter().all(|slot| *slot < 1 << slots::timer::RADIX));
-        assert_eq!(ClientIndex::of(Client::Vmm(GuestId(16))), None);
-        assert_eq!(ClientIndex::of(Client::Cleaner), None);
+        for alarm in [Alarm::Work, Alarm::Guest] {
+            let foreign = Client::Vmm(GuestId(MAX_GUESTS as u8));
+            assert_eq!(AlarmIndex::of(foreign, alarm), None);
+            assert_eq!(AlarmIndex::of(Client::Cleaner, alarm), None);
+        }
+        for client in others {
+            assert_eq!(AlarmIndex::of(client, Alarm::Guest), None);
+        }
     }
 
     proptest! {
         #[test]
         fn alarms_come_due_in_time_and_once(
-            alarms in proptest::collection::vec((0..CLIENTS, proptest::option::of(0u64..100)), 0..60),
+            alarms in proptest::collection::vec((0..ALARMS, 0u64..100), 0..60),
             now in 0u64..100,
         ) {
             let mut queue = Queue::new();
-            let mut model = [None; CLIENTS];
-            for (client, at) in alarms {
-                queue.set(ClientIndex(client), at);
-                model[client] = at;
+            let mut model = [None; ALARMS];
+            for (index, at) in alarms {
+                queue.set(AlarmIndex(index), at);
+                model[index] = Some(at);
             }
             prop_assert_eq!(queue.earliest(), model.iter().flatten().min().copied());
             let mut due = Vec::new();
-            while let Some(client) = queue.take_due(now) {
-                due.push(client.0);
+            while let Some(index) = queue.take_due(now) {
+                due.push(index.0);
             }
             due.sort_unstable();
             let expected: Vec<usize> =
-                (0..CLIENTS).filter(|client| model[*client].is_some_and(|at| at <= now)).collect();
+                (0..ALARMS).filter(|index| model[*index].is_some_and(|at| at <= now)).collect();
             prop_assert_eq!(due, expected);
             prop_assert!(queue.earliest().is_none_or(|at| at > now));
         }

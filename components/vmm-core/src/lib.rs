@@ -11,6 +11,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod alarms;
 pub mod exception;
 pub mod fdt;
 pub mod follow;

@@ -1,15 +1,15 @@
-//! Time: one alarm at the timer for the guest's own timer and for everything else.
+//! Time, and the alarms at the timer: one for the VMM's own work; one for the guest's timer, where the kernel does not see to that.
 
 use cap::Endpoint;
 use protocol::slots;
-use protocol::timer::{Reply, Request};
+use protocol::timer::{Alarm, Reply, Request};
+use vmm_core::alarms::Alarms;
 
-/// The alarm.
+/// The clock.
 #[derive(Debug)]
 pub struct Clock {
     ticks_per_ms: u64,
-    /// When the alarm that is set fires.
-    armed_ticks: u64,
+    alarms: Alarms,
 }
 
 impl Clock {
@@ -17,7 +17,7 @@ impl Clock {
     pub fn new() -> Self {
         Self {
             ticks_per_ms: (rt::frequency_hz() / 1000).max(1),
-            armed_ticks: u64::MAX,
+            alarms: Alarms::new(),
         }
     }
 
@@ -31,22 +31,21 @@ impl Clock {
         ms.saturating_mul(self.ticks_per_ms)
     }
 
-    /// The alarm has fired.
+    /// The timer has signalled.
     pub fn fired(&mut self) {
-        self.armed_ticks = u64::MAX;
+        self.alarms.fired(rt::ticks());
     }
 
-    /// Makes sure that an alarm fires at this tick at the latest. One that fires earlier stays: it costs a wake-up, a
-    /// new one costs a call.
-    pub fn wake_by(&mut self, at_ticks: u64) {
-        if self.armed_ticks <= at_ticks {
+    /// Makes sure that an alarm comes at this tick at the latest.
+    pub fn wake_by(&mut self, alarm: Alarm, at_ticks: u64) {
+        if !self.alarms.is_needed(alarm, at_ticks) {
             return;
         }
         let timer = Endpoint::new(slots::TIMER);
-        let answer: Result<Reply, _> =
-            cap::call_value(timer, &Request::SetAlarm { at_ticks }, None);
+        let request = Request::SetAlarm { alarm, at_ticks };
+        let answer: Result<Reply, _> = cap::call_value(timer, &request, None);
         if answer == Ok(Reply::Done) {
-            self.armed_ticks = at_ticks;
+            self.alarms.set(alarm, at_ticks);
         }
     }
 }

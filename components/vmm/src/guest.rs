@@ -9,6 +9,7 @@ use protocol::console::{CHUNK_BYTES, Port};
 use protocol::slots;
 use protocol::startup::Vmm;
 use protocol::supervisor::{self, EndReason};
+use protocol::timer::Alarm;
 use protocol::units::Line;
 use sel4_sys::{Fault, UserContext, cap_fault, unknown_syscall, user_exception, vm_fault};
 use spin::{Mutex, MutexGuard};
@@ -149,7 +150,8 @@ impl Guest {
             let received = match &state {
                 State::Ended => return,
                 State::Waits { until_ticks, .. } => {
-                    self.clock.wake_by(work_ticks.min(*until_ticks));
+                    self.clock.wake_by(Alarm::Work, work_ticks);
+                    self.clock.wake_by(Alarm::Guest, *until_ticks);
                     match signals.wait() {
                         Ok(bits) => state = self.signalled(bits, state),
                         Err(_) => return,
@@ -157,7 +159,7 @@ impl Guest {
                     continue;
                 }
                 State::Starves => {
-                    self.clock.wake_by(work_ticks);
+                    self.clock.wake_by(Alarm::Work, work_ticks);
                     match signals.wait() {
                         Ok(bits) => state = self.signalled(bits, state),
                         Err(_) => return,
@@ -165,15 +167,15 @@ impl Guest {
                     continue;
                 }
                 State::Runs => {
-                    self.clock.wake_by(work_ticks);
+                    self.clock.wake_by(Alarm::Work, work_ticks);
                     endpoint.recv(reply)
                 }
                 State::Answered(Answer::Empty) => {
-                    self.clock.wake_by(work_ticks);
+                    self.clock.wake_by(Alarm::Work, work_ticks);
                     endpoint.reply_recv(&Message::default(), reply)
                 }
                 State::Answered(Answer::Call(words)) => {
-                    self.clock.wake_by(work_ticks);
+                    self.clock.wake_by(Alarm::Work, work_ticks);
                     let message = Message {
                         words,
                         ..Message::default()
