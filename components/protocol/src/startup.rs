@@ -2,7 +2,7 @@
 
 use crate::balancer::Settings;
 use crate::bundle::Packing;
-use crate::system::COMMAND_LINE_BYTES;
+use crate::system::{COMMAND_LINE_BYTES, Interface};
 use crate::units::{GuestId, MAX_GUESTS, Name, Pieces};
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,8 @@ pub struct Vmm {
     pub gic: Gic,
     /// Bytes of the guest's hot-plug region for which page tables exist.
     pub hotplug_bytes: u64,
+    /// What its VMM uses of the kernel.
+    pub interface: Interface,
     /// For the guest's random number generator, this start only; none where the machine has none to give.
     pub rng_seed: Option<RngSeed>,
 }

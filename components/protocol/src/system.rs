@@ -17,6 +17,16 @@ pub enum Autostart {
     Manual,
 }
 
+/// What a guest's VMM uses of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Interface {
+    /// What the kernel offers beside seL4's interface, too, where it is there.
+    #[default]
+    Own,
+    /// Nothing but seL4's interface, whatever is there.
+    Sel4,
+}
+
 /// What kind of kernel a guest runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KernelKind {
@@ -31,6 +41,8 @@ pub struct Guest {
     pub name: Name,
     /// When it starts.
     pub autostart: Autostart,
+    /// What its VMM uses of the kernel.
+    pub interface: Interface,
     /// Index of its kernel in the bundle's file table.
     pub kernel_file: u16,
     /// Index of its initrd, if any.

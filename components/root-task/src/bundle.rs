@@ -135,6 +135,7 @@ mod tests {
         let _ = wrong.system.guests.push(Guest {
             name: "g".try_into().unwrap(),
             autostart: protocol::system::Autostart::AtBoot,
+            interface: protocol::system::Interface::Own,
             kernel_file: 0,
             initrd_file: None,
             command_line: heapless::String::new(),

@@ -141,6 +141,7 @@ pub fn create(
             command_line: guest.command_line.clone(),
             gic: template.gic,
             hotplug_bytes: size.hotplug_bytes,
+            interface: guest.interface,
             rng_seed,
         }),
     };

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod alarms;
+pub mod emulate;
 pub mod exception;
 pub mod fdt;
 pub mod follow;

@@ -9,10 +9,15 @@ use protocol::console::{CHUNK_BYTES, Port};
 use protocol::slots;
 use protocol::startup::Vmm;
 use protocol::supervisor::{self, EndReason};
+use protocol::system::Interface;
 use protocol::timer::Alarm;
 use protocol::units::Line;
-use sel4_sys::{Fault, UserContext, cap_fault, unknown_syscall, user_exception, vm_fault};
+use sel4_sys::{
+    Fault, USER_CONTEXT_WORDS, UserContext, cap_fault, tcb_flags, unknown_syscall, user_exception,
+    vm_fault,
+};
 use spin::{Mutex, MutexGuard};
+use vmm_core::emulate::{Answer, Emulator, Manner, Pc, Registers, STEP};
 use vmm_core::exception::{self, Kind};
 use vmm_core::machine::{Machine, Place};
 use vmm_core::pieces::Storage;
@@ -28,25 +33,14 @@ static STORAGE: Mutex<Storage> = Mutex::new(Storage::new());
 
 /// A guest that faults at the same instruction this often without getting anywhere is stopped.
 const MOST_REPEATS: u32 = 8;
-/// Instructions of AArch64 are four bytes.
-const STEP: u64 = 4;
 /// CNTV_CTL_EL0: ENABLE set, IMASK clear (Arm ARM, D24.10).
 const TIMER_MASK: u64 = 3;
 const TIMER_ON: u64 = 1;
 
-/// How a fault is answered.
-#[derive(Clone, Copy, Debug)]
-enum Answer {
-    /// Run on with the registers as they are.
-    Empty,
-    /// Run on after a call: x0 to x7 and the next pc.
-    Call([u64; 9]),
-}
-
 /// What the guest is doing.
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// It runs, or is paused by the supervisor.
+    /// It runs, rests until an interrupt, or is paused by the supervisor.
     Runs,
     /// Its fault is answered at the next opportunity.
     Answered(Answer),
@@ -63,6 +57,7 @@ struct Guest {
     outside: Outside,
     clock: Clock,
     thread: Tcb,
+    emulator: Emulator<Thread>,
     /// The instruction that faulted last, and how often.
     last_pc: u64,
     repeats: u32,
@@ -78,6 +73,21 @@ struct Guest {
 enum Boot {
     Silent,
     Heard,
+}
+
+/// The guest's thread.
+#[derive(Clone, Copy, Debug)]
+struct Thread(Tcb);
+
+/// An access that found no memory.
+#[derive(Clone, Copy, Debug)]
+struct Access {
+    pc: u64,
+    ipa: u64,
+    /// ESR_EL2.
+    syndrome: u64,
+    /// The register that is stored, where the kernel tells.
+    stored: u64,
 }
 
 /// Whether the console server has input that was not read for lack of room.
@@ -98,11 +108,13 @@ pub fn run(vmm: &Vmm) {
         vmm.hotplug_bytes,
         clock.now_ms(),
     );
+    let thread = Tcb::new(slots::vmm::GUEST_TCB);
     let mut guest = Guest {
         machine,
         outside: Outside::new(),
         clock,
-        thread: Tcb::new(slots::vmm::GUEST_TCB),
+        thread,
+        emulator: Emulator::new(Thread(thread), manner(thread, vmm.interface)),
         last_pc: 0,
         repeats: 0,
         input: Input::None,
@@ -147,38 +159,27 @@ impl Guest {
         let mut state = State::Runs;
         loop {
             let work_ticks = self.clock.ticks_of_ms(self.machine.next_ms());
+            if !matches!(state, State::Ended) {
+                self.clock.wake_by(Alarm::Work, work_ticks);
+            }
             let received = match &state {
                 State::Ended => return,
-                State::Waits { until_ticks, .. } => {
-                    self.clock.wake_by(Alarm::Work, work_ticks);
-                    self.clock.wake_by(Alarm::Guest, *until_ticks);
+                State::Waits { .. } | State::Starves => {
+                    if let State::Waits { until_ticks, .. } = &state {
+                        self.clock.wake_by(Alarm::Guest, *until_ticks);
+                    }
                     match signals.wait() {
                         Ok(bits) => state = self.signalled(bits, state),
                         Err(_) => return,
                     }
                     continue;
                 }
-                State::Starves => {
-                    self.clock.wake_by(Alarm::Work, work_ticks);
-                    match signals.wait() {
-                        Ok(bits) => state = self.signalled(bits, state),
-                        Err(_) => return,
-                    }
-                    continue;
-                }
-                State::Runs => {
-                    self.clock.wake_by(Alarm::Work, work_ticks);
-                    endpoint.recv(reply)
-                }
-                State::Answered(Answer::Empty) => {
-                    self.clock.wake_by(Alarm::Work, work_ticks);
-                    endpoint.reply_recv(&Message::default(), reply)
-                }
-                State::Answered(Answer::Call(words)) => {
-                    self.clock.wake_by(Alarm::Work, work_ticks);
+                State::Runs => endpoint.recv(reply),
+                State::Answered(answer) => {
                     let message = Message {
-                        words,
-                        ..Message::default()
+                        label: answer.label(),
+                        words: answer.words(),
+                        caps: &[],
                     };
                     endpoint.reply_recv(&message, reply)
                 }
@@ -261,11 +262,12 @@ impl Guest {
         const USER: u64 = Fault::UserException as u64;
         self.exits = self.exits.wrapping_add(1);
         let result = match message.label() {
-            VM => self.memory_fault(
-                message.word(vm_fault::IP),
-                message.word(vm_fault::ADDR),
-                message.word(vm_fault::FSR),
-            ),
+            VM => self.memory_fault(Access {
+                pc: message.word(vm_fault::IP),
+                ipa: message.word(vm_fault::ADDR),
+                syndrome: message.word(vm_fault::FSR),
+                stored: message.word(vm_fault::LENGTH),
+            }),
             VCPU => self.trap(message.word(0)),
             CALL => Ok(self.call(message)),
             TIMER => {
@@ -305,7 +307,8 @@ impl Guest {
         }
     }
 
-    fn memory_fault(&mut self, pc: u64, ipa: u64, fsr: u64) -> Result<State, cap::Error> {
+    fn memory_fault(&mut self, access: Access) -> Result<State, cap::Error> {
+        let Access { pc, ipa, .. } = access;
         let mut place = self.machine.place(ipa, &mut self.outside);
         if place == Place::Already {
             // Perhaps it was taken by force and the signal is still to come.
@@ -334,7 +337,7 @@ impl Guest {
                 self.machine.report_wanted(&mut self.outside, now_ms);
                 Ok(State::Starves)
             }
-            Place::Device => self.device(pc, ipa, fsr),
+            Place::Device => self.device(access),
             Place::Revoked | Place::Nothing => {
                 if self.is_stuck(pc) {
                     let why = if place == Place::Revoked {
@@ -347,7 +350,7 @@ impl Guest {
                         rt::line(format_args!("no memory at {ipa:#x}, used at {pc:#x}")),
                     ));
                 }
-                let kind = match stage2_fault(fsr) {
+                let kind = match stage2_fault(access.syndrome) {
                     Stage2Fault::Fetch => Kind::ExternalFetch,
                     Stage2Fault::Data(_) | Stage2Fault::Undecoded => Kind::ExternalData,
                 };
@@ -367,59 +370,30 @@ impl Guest {
         self.repeats >= MOST_REPEATS
     }
 
-    fn device(&mut self, pc: u64, ipa: u64, fsr: u64) -> Result<State, cap::Error> {
-        let Stage2Fault::Data(DataAccess { width, transfer }) = stage2_fault(fsr) else {
+    fn device(&mut self, access: Access) -> Result<State, cap::Error> {
+        let Access { pc, ipa, .. } = access;
+        let Stage2Fault::Data(DataAccess { width, transfer }) = stage2_fault(access.syndrome)
+        else {
             // A pair, a write-back form or a fetch: no device can answer it.
             return self.inject(Kind::ExternalData, pc);
         };
-        match transfer {
+        let answer = match transfer {
             Transfer::Load {
                 register,
                 extend: how,
             } => {
                 let value = extend(self.machine.read(ipa, width), width, how);
-                self.finish(register, value, pc)?;
+                self.emulator.set(register, value, Pc::At(pc))?
             }
             Transfer::Store { register } => {
-                let value = self.value_of(register)?;
+                let value = self.emulator.stored(register, access.stored)?;
                 let clock = &self.clock;
                 self.machine
                     .write(ipa, width, value, &mut self.outside, || clock.now_ms());
-                self.thread.write_words(After::Keep, &[pc + STEP])?;
+                self.emulator.skip(Pc::At(pc))?
             }
-        }
-        Ok(State::Answered(Answer::Empty))
-    }
-
-    /// The value of a register; 0 for the zero register.
-    fn value_of(&self, register: Register) -> Result<u64, cap::Error> {
-        let Some(word) = word_of(register) else {
-            return Ok(0);
         };
-        let words = self
-            .thread
-            .read_registers(Source::Keep, word + 1)?
-            .to_words();
-        Ok(words.get(word).copied().unwrap_or(0))
-    }
-
-    /// Puts a value into a register and goes to the next instruction.
-    fn finish(&self, register: Register, value: u64, pc: u64) -> Result<(), cap::Error> {
-        let Some(word) = word_of(register) else {
-            return self.thread.write_words(After::Keep, &[pc + STEP]);
-        };
-        let mut words = self
-            .thread
-            .read_registers(Source::Keep, word + 1)?
-            .to_words();
-        if let Some(slot) = words.get_mut(word) {
-            *slot = value;
-        }
-        if let Some(first) = words.first_mut() {
-            *first = pc + STEP;
-        }
-        self.thread
-            .write_words(After::Keep, words.get(..=word).unwrap_or(&words))
+        Ok(State::Answered(answer))
     }
 
     fn pc(&self) -> Result<u64, cap::Error> {
@@ -429,22 +403,23 @@ impl Guest {
     /// A trapped instruction.
     fn trap(&mut self, syndrome: u64) -> Result<State, cap::Error> {
         match vcpu_fault(syndrome) {
+            VcpuFault::WaitForInterrupt
+                if self.emulator.manner() == Manner::ByAnswer && !self.machine.has_interrupt() =>
+            {
+                // It goes on when its timer is due, or when an interrupt is put into a list register.
+                Ok(State::Answered(Answer::Rest))
+            }
             VcpuFault::WaitForInterrupt => {
-                let pc = self.pc()?;
-                self.thread.write_words(After::Keep, &[pc + STEP])?;
-                self.wait(Answer::Empty)
+                let answer = self.emulator.skip(Pc::Unknown)?;
+                self.wait(answer)
             }
-            VcpuFault::WaitForEvent => {
-                let pc = self.pc()?;
-                self.thread.write_words(After::Keep, &[pc + STEP])?;
-                Ok(State::Answered(Answer::Empty))
-            }
+            VcpuFault::WaitForEvent => Ok(State::Answered(self.emulator.skip(Pc::Unknown)?)),
             VcpuFault::System(access) => self.system(access),
             VcpuFault::Smc(_) => {
                 // The conduit is HVC; an SMC is answered as a call that nobody serves.
-                let pc = self.pc()?;
-                self.finish(Register::from_field(0), NOT_SUPPORTED as u64, pc)?;
-                Ok(State::Answered(Answer::Empty))
+                let x0 = Register::from_field(0);
+                let answer = self.emulator.set(x0, NOT_SUPPORTED as u64, Pc::Unknown)?;
+                Ok(State::Answered(answer))
             }
             VcpuFault::Hvc(_) => {
                 let pc = self.pc()?;
@@ -458,19 +433,23 @@ impl Guest {
     }
 
     fn system(&mut self, access: SystemAccess) -> Result<State, cap::Error> {
-        let pc = self.pc()?;
-        match sysreg::access(access.id, access.direction) {
-            RegisterAnswer::Value(value) => self.finish(access.register, value, pc)?,
-            RegisterAnswer::Ignored => self.thread.write_words(After::Keep, &[pc + STEP])?,
+        let answer = match sysreg::access(access.id, access.direction) {
+            RegisterAnswer::Value(value) => {
+                self.emulator.set(access.register, value, Pc::Unknown)?
+            }
+            RegisterAnswer::Ignored => self.emulator.skip(Pc::Unknown)?,
             RegisterAnswer::SendSgi => {
-                let value = self.value_of(access.register)?;
+                let value = self.emulator.value_of(access.register)?;
                 self.machine.gic.sgi_register(value);
                 self.machine.gic.flush(&mut self.outside);
-                self.thread.write_words(After::Keep, &[pc + STEP])?;
+                self.emulator.skip(Pc::Unknown)?
             }
-            RegisterAnswer::Undefined => return self.inject(Kind::Undefined, pc),
-        }
-        Ok(State::Answered(Answer::Empty))
+            RegisterAnswer::Undefined => {
+                let pc = self.pc()?;
+                return self.inject(Kind::Undefined, pc);
+            }
+        };
+        Ok(State::Answered(answer))
     }
 
     /// The guest has nothing to do until an interrupt.
@@ -532,7 +511,12 @@ impl Guest {
             Outcome::PowerOff => return Ok(self.end(EndReason::PoweredOff, Line::new())),
             Outcome::Reset => return Ok(self.end(EndReason::Reset, Line::new())),
         };
-        self.finish(Register::from_field(0), value, pc)?;
+        // Not by the answer: the fault may be one that has no such answer.
+        let mut words = context.to_words();
+        let [at, _, _, x0, ..] = &mut words;
+        (*at, *x0) = (pc.wrapping_add(STEP), value);
+        let first = words.get(..4).unwrap_or(&words);
+        self.thread.write_words(After::Keep, first)?;
         Ok(State::Answered(Answer::Empty))
     }
 
@@ -567,7 +551,25 @@ impl Guest {
     }
 }
 
-/// The position of a register in the order of the register invocations.
-fn word_of(register: Register) -> Option<usize> {
-    UserContext::word_of_x(usize::from(register.number()?))
+/// Finds out what the kernel offers.
+fn manner(thread: Tcb, interface: Interface) -> Manner {
+    let offered = |set: u64| set & tcb_flags::EMULATED != 0;
+    match interface {
+        Interface::Own if thread.set_flags(0, tcb_flags::EMULATED).is_ok_and(offered) => {
+            Manner::ByAnswer
+        }
+        Interface::Own | Interface::Sel4 => Manner::ByRegisters,
+    }
+}
+
+impl Registers for Thread {
+    type Error = cap::Error;
+
+    fn read(&self, count: usize) -> Result<[u64; USER_CONTEXT_WORDS], cap::Error> {
+        Ok(self.0.read_registers(Source::Keep, count)?.to_words())
+    }
+
+    fn write(&self, words: &[u64]) -> Result<(), cap::Error> {
+        self.0.write_words(After::Keep, words)
+    }
 }

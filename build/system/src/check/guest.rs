@@ -9,7 +9,7 @@ use crate::{Context, Source};
 use protocol::balancer::{Mode, OnRefusal, Settings};
 use protocol::memory::Bounds;
 use protocol::slots;
-use protocol::system::{Autostart, COMMAND_LINE_BYTES};
+use protocol::system::{Autostart, COMMAND_LINE_BYTES, Interface};
 use protocol::units::PIECE_BYTES;
 
 /// A Linux guest does not boot with less: it needs 60 MiB (measured with Debian 13's).
@@ -32,6 +32,7 @@ const LINUX_COMMAND_LINE: &str =
 pub(super) struct Candidate {
     pub(super) name: At<String>,
     pub(super) autostart: Autostart,
+    pub(super) interface: Interface,
     pub(super) kernel: Source,
     pub(super) initrd: Option<Source>,
     pub(super) command_line: String,
@@ -56,6 +57,10 @@ pub(super) fn read_guest(
     let autostart = match reader.boolean("autostart") {
         Some(At { value: false, .. }) => Autostart::Manual,
         _ => Autostart::AtBoot,
+    };
+    let interface = match reader.word("interface", &["own", "sel4"]) {
+        Some(At { value: "sel4", .. }) => Interface::Sel4,
+        _ => Interface::Own,
     };
     let size = |key, value| scaled(value, key, context, problems);
     let startup = size("startup", reader.required_size("startup", "\"256MiB\""));
@@ -88,6 +93,7 @@ pub(super) fn read_guest(
     let command_line = command_line(&name.value, &kernel.value, extra.as_ref(), problems);
     Some(Candidate {
         autostart,
+        interface,
         kernel: kernel.value,
         initrd: initrd?,
         command_line,

@@ -108,6 +108,7 @@ pub(super) fn assemble(host: Host, guests: Vec<Candidate>) -> Option<Description
             Some(Guest {
                 name: guest.name.value.as_str().try_into().ok()?,
                 autostart: guest.autostart,
+                interface: guest.interface,
                 kernel_file: place(guest.kernel, Use::Kernel),
                 initrd_file: guest.initrd.map(|source| place(source, Use::Initrd)),
                 command_line: guest.command_line.as_str().try_into().ok()?,
