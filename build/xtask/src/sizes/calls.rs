@@ -26,6 +26,14 @@ struct Function {
     addresses: Vec<u64>,
 }
 
+impl Function {
+    /// Whether this is its name, or the end of it behind its modules.
+    fn is_called(&self, name: &str) -> bool {
+        let before = self.name.strip_suffix(name);
+        before.is_some_and(|before| before.is_empty() || before.ends_with("::"))
+    }
+}
+
 /// The deepest stack.
 #[derive(Clone, Debug, Default)]
 pub struct Deepest {
@@ -53,8 +61,9 @@ impl Calls {
         for symbol in file.symbols() {
             if symbol.kind() == SymbolKind::Text && symbol.size() > 0 {
                 let name = symbol.name().unwrap_or("?");
-                let name = name.rsplit_once("17h").map_or(name, |(path, _)| path);
-                bounds.insert(symbol.address(), (symbol.size(), name.to_owned()));
+                // Without the hash: what was made of one function for several types has one name.
+                let name = format!("{:#}", rustc_demangle::demangle(name));
+                bounds.insert(symbol.address(), (symbol.size(), name));
             }
         }
         let index: BTreeMap<u64, usize> = bounds.keys().copied().zip(0..).collect();
@@ -78,16 +87,12 @@ impl Calls {
         Ok(Self { functions, index })
     }
 
-    /// The one function whose name is this or, mangled, ends with it.
+    /// The one function with this name, its modules before it or not.
     ///
     /// # Errors
     /// When there is none, or more.
     pub fn named(&self, name: &str) -> Result<usize> {
-        let mangled = |function: &Function| {
-            let before = function.name.strip_suffix(name);
-            before == Some("") || before.is_some_and(|before| before.ends_with(char::is_numeric))
-        };
-        let mut found = (0..self.functions.len()).filter(|&f| mangled(&self.functions[f]));
+        let mut found = (0..self.functions.len()).filter(|&f| self.functions[f].is_called(name));
         match (found.next(), found.next()) {
             (Some(function), None) => Ok(function),
             (None, _) => anyhow::bail!("there is no function {name}"),
@@ -176,9 +181,9 @@ impl Calls {
         }
     }
 
-    /// The shortest way to the function with this name, mangled or not, from one that nobody calls; `None` when nothing leads there.
+    /// The shortest way to the function with this name from one that nobody calls; `None` when nothing leads there.
     pub fn way_to(&self, name: &str) -> Option<Vec<String>> {
-        let function = self.functions.iter().position(|f| f.name.ends_with(name))?;
+        let function = self.functions.iter().position(|f| f.is_called(name))?;
         let mut callers = vec![Vec::new(); self.functions.len()];
         for (caller, found) in self.functions.iter().enumerate() {
             for &callee in found.callees.iter().filter(|&&callee| callee != caller) {

@@ -7,7 +7,7 @@ use object::{File, Object as _};
 use std::path::Path;
 
 /// Where a panic ends, in the kernel that is built to find the way there.
-const PANIC_PATH: &str = "panic_path";
+const PANIC_PATH: &str = "kernel::entry::panic_path";
 
 fn calls<T>(kernel: &Path, look: impl FnOnce(&File<'_>, Calls) -> Result<T>) -> Result<T> {
     let content = std::fs::read(kernel).with_context(|| format!("reading {}", kernel.display()))?;

@@ -19,8 +19,8 @@ const ROOT_START: &str = "_root_start";
 const ROOT_THREAD: &str = "root_thread";
 /// The root task's other threads, and the functions that they are given.
 const ROOT_THREADS: [(&Thread, &str); 2] = [
-    (&manifest::WATCHER, "fault5watch"),
-    (&manifest::SPEAKER, "sink5speak"),
+    (&manifest::WATCHER, "fault::watch"),
+    (&manifest::SPEAKER, "sink::speak"),
 ];
 
 /// A thread of a program.
