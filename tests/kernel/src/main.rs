@@ -19,7 +19,11 @@ mod capabilities;
 #[cfg(all(target_os = "none", feature = "debug"))]
 mod debug;
 #[cfg(target_os = "none")]
+mod derivation;
+#[cfg(target_os = "none")]
 mod elsewhere;
+#[cfg(target_os = "none")]
+mod faults;
 #[cfg(target_os = "none")]
 mod guests;
 #[cfg(target_os = "none")]
@@ -79,6 +83,8 @@ mod suite {
             crate::answers::machine::TESTS,
             crate::answers::documented::TESTS,
             crate::memory::TESTS,
+            crate::derivation::TESTS,
+            crate::faults::TESTS,
             crate::ipc::TESTS,
             crate::rules::messages::TESTS,
             crate::rules::time::TESTS,

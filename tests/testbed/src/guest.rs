@@ -43,7 +43,8 @@ pub struct Guest {
     pub code: u64,
 }
 
-/// Answers a guest's HVC: every register as it was, x0 to x7 included, and on at the next instruction.
+/// Answers a guest's HVC, or a thread's unknown system call: every register as it was, x0 to x7 included, and on at the next
+/// instruction.
 ///
 /// The answer to an UnknownSyscall fault copies registers back; the fault's "LR" word is the next program counter.
 pub fn reply_to_hvc(reply: u64, fault: &sel4_sys::syscall::Registers) {
