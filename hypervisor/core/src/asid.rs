@@ -113,13 +113,23 @@ impl AsidState {
         Some(Vmid(((entry & ENTRY_VMID) >> ENTRY_VMID_SHIFT) as u8))
     }
 
-    /// The ASIDs of all pools that exist.
-    pub fn all(&self) -> impl Iterator<Item = u16> + '_ {
-        let existing = |&(_, pool): &(u16, &Cell<Option<Ref<AsidPool>>>)| pool.get().is_some();
-        (0u16..)
-            .zip(&self.pools)
-            .filter(existing)
-            .flat_map(|(number, _)| (0..POOL_ENTRIES).map(move |index| number << POOL_BITS | index))
+    /// The ASIDs of all pools that exist; for checks.
+    #[cfg(any(test, feature = "fixture"))]
+    pub(crate) fn all(&self) -> impl Iterator<Item = u16> + '_ {
+        let pools = self.pools.iter().enumerate();
+        pools
+            .filter(|(_, pool)| pool.get().is_some())
+            .map(|(number, _)| (number as u16) << POOL_BITS)
+            .flat_map(|first| first..first + POOL_ENTRIES)
+    }
+
+    /// The VMIDs that are lent, and to which ASID; for checks.
+    #[cfg(any(test, feature = "fixture"))]
+    pub(crate) fn lent(&self) -> impl Iterator<Item = (Vmid, u16)> + '_ {
+        let vmids = self.vmids.iter().enumerate();
+        vmids
+            .filter(|(_, holder)| holder.get() != 0)
+            .map(|(vmid, holder)| (Vmid(vmid as u8), holder.get()))
     }
 
     /// The pools that exist, each at its number.

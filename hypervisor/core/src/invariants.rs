@@ -1,6 +1,6 @@
 //! The invariants of capabilities, objects and translation tables as one executable function, for tests and fuzzers.
 
-use crate::arch::{Arch, Vmid};
+use crate::arch::Arch;
 use crate::cap::{Cap, CapView, Kind, ZOMBIE_TCB};
 use crate::cdt;
 use crate::kernel::Kernel;
@@ -73,6 +73,19 @@ fn region(cap: Cap) -> Option<Region> {
     }
 }
 
+/// The first slot of the container that a capability stands for.
+fn first_contained(cap: Cap) -> Option<Ref<Slot>> {
+    if let Some(node) = cap.as_cnode() {
+        Some(node.first())
+    } else if let Some(zombie) = cap.as_zombie() {
+        Some(zombie.first())
+    } else if let CapView::Thread(tcb) = cap.view() {
+        Some(slot::of_tcb(tcb, 0))
+    } else {
+        None
+    }
+}
+
 /// The slots of the container that a capability stands for.
 fn contained(cap: Cap) -> Vec<Ref<Slot>> {
     if let Some(node) = cap.as_cnode() {
@@ -134,10 +147,11 @@ fn containers<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String>
     let mut seen = BTreeSet::new();
     let mut look = |contained: Vec<Ref<Slot>>| {
         for slot in contained {
-            if slot.cap.get().is_null() {
-                if slot.next.get().is_some()
-                    || slot.prev().is_some()
-                    || slot.derivation() != Derivation::COPY
+            let content: &Slot = &slot;
+            if content.cap.get().is_null() {
+                if content.next.get().is_some()
+                    || content.prev().is_some()
+                    || content.derivation() != Derivation::COPY
                 {
                     return Err(format!("{slot:?} is empty but has links or flags"));
                 }
@@ -150,11 +164,11 @@ fn containers<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String>
         Ok(())
     };
     for &slot in slots {
-        let contained = contained(slot.cap.get());
-        if let Some(first) = contained.first()
+        let cap = slot.cap.get();
+        if let Some(first) = first_contained(cap)
             && seen.insert(first.addr())
         {
-            look(contained)?;
+            look(contained(cap))?;
         }
     }
     look((0..).map_while(|irq| k.irqs.slot(irq)).collect())?;
@@ -294,7 +308,7 @@ fn zombies(slots: &[Ref<Slot>]) -> Result<(), String> {
         }
         let others = slots
             .iter()
-            .filter(|other| contained(other.cap.get()).first() == Some(&first))
+            .filter(|other| first_contained(other.cap.get()) == Some(first))
             .count();
         if others != 1 {
             return Err(format!(
@@ -330,12 +344,9 @@ fn asids<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String> {
             }
         }
     }
-    for vmid in 0..=u8::MAX {
-        let holder = k.asids.holder(Vmid(vmid));
-        if holder != 0 && k.asids.vmid(holder) != Some(Vmid(vmid)) {
-            return Err(format!(
-                "VMID {vmid} is lent to {holder}, which does not know"
-            ));
+    for (vmid, holder) in k.asids.lent() {
+        if k.asids.vmid(holder) != Some(vmid) {
+            return Err(format!("{vmid:?} is lent to {holder}, which does not know"));
         }
     }
     let active = k.asids.active_root();

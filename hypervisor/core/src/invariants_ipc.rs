@@ -86,10 +86,11 @@ pub fn check<A: Arch>(k: &Kernel<A>, slots: &[Ref<Slot>]) -> Result<(), String> 
     for (sc, bits) in &found.contexts {
         context(*sc, *bits)?;
     }
+    let ready_threads = k.sched.ready.threads();
     for tcb in &found.tcbs {
-        thread(k, *tcb)?;
+        thread(k, *tcb, &ready_threads)?;
     }
-    ready(k)?;
+    ready(k, &ready_threads)?;
     heap(k.sched.release.first())
 }
 
@@ -269,7 +270,7 @@ fn context(sc: Ref<SchedContext>, bits: u32) -> Result<(), String> {
     Ok(())
 }
 
-fn thread<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> Result<(), String> {
+fn thread<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, ready_threads: &[Ref<Tcb>]) -> Result<(), String> {
     let t = &tcb.thread;
     let state = t.state.get();
     let queues = t.queued.get();
@@ -327,17 +328,17 @@ fn thread<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> Result<(), String> {
             return Err(format!("{tcb:?} wants to run but is in {places:?}"));
         }
     }
-    if queues & queued::READY != 0 && !k.sched.ready.threads().contains(&tcb) {
+    if queues & queued::READY != 0 && !ready_threads.contains(&tcb) {
         return Err(format!("{tcb:?} is marked ready but in no queue"));
     }
     Ok(())
 }
 
-fn ready<A: Arch>(k: &Kernel<A>) -> Result<(), String> {
+fn ready<A: Arch>(k: &Kernel<A>, threads: &[Ref<Tcb>]) -> Result<(), String> {
     if !k.sched.ready.bitmap_is_right() {
         return Err("the bitmap of ready priorities is wrong".into());
     }
-    for tcb in k.sched.ready.threads() {
+    for &tcb in threads {
         if tcb.thread.queued.get() & queued::READY == 0 || !scheduler::schedulable(tcb) {
             return Err(format!("{tcb:?} is in a ready queue but cannot run"));
         }

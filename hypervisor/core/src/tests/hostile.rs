@@ -2,6 +2,7 @@
 //! queues against simple models.
 
 use super::stage::{SCHED_CONTROL, Stage, Thread, us};
+use super::steps;
 use crate::fixture::slots;
 use crate::mem::Ref;
 use crate::object::{Tcb, WaitQueue};
@@ -270,7 +271,7 @@ impl Crowd {
 
 impl Stage {
     fn pass_unchecked(&self, ticks: u64) {
-        self.pass_with(ticks, || self.check_threads());
+        self.pass_with(ticks, || self.step_threads());
     }
 
     fn syscall_unchecked(&self, tcb: Ref<Tcb>, call: Syscall, x0: u64, x6: u64) {
@@ -285,11 +286,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(super::cases(500)))]
 
     #[test]
-    fn no_sequence_of_calls_breaks_an_invariant(choices in prop::collection::vec(any::<u64>(), 1..400)) {
+    fn no_sequence_of_calls_breaks_an_invariant(choices in prop::collection::vec(any::<u64>(), 1..steps(400))) {
         let crowd = Crowd::new();
         for choice in choices {
             crowd.step(choice);
-            crowd.s.check_threads();
+            crowd.s.step_threads();
         }
         crowd.s.check();
         // Whatever happened, everything can be taken apart.
@@ -329,13 +330,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 64 }))]
 
     #[test]
-    fn a_wait_queue_is_a_stable_sort(steps in prop::collection::vec((0usize..40, 0u8..6), 1..200)) {
+    fn a_wait_queue_is_a_stable_sort(moves in prop::collection::vec((0usize..40, 0u8..6), 1..steps(200))) {
         let s = Stage::new();
         let threads = loose(&s, 40);
         let ep = s.endpoint(s.object(ObjectType::Endpoint));
         let queue: &WaitQueue = &ep.queue;
         let mut model: Vec<(u8, Ref<Tcb>)> = Vec::new();
-        for (n, priority) in steps {
+        for (n, priority) in moves {
             let tcb = threads[n];
             if let Some(at) = model.iter().position(|entry| entry.1 == tcb) {
                 queue.remove(tcb);
@@ -352,12 +353,12 @@ proptest! {
     }
 
     #[test]
-    fn the_release_queue_yields_the_earliest(steps in prop::collection::vec((0usize..40, 0u64..50), 1..200)) {
+    fn the_release_queue_yields_the_earliest(moves in prop::collection::vec((0usize..40, 0u64..50), 1..steps(200))) {
         let s = Stage::new();
         let threads = loose(&s, 40);
         let queue = ReleaseQueue::new();
         let mut model: Vec<(u64, Ref<Tcb>)> = Vec::new();
-        for (n, time) in steps {
+        for (n, time) in moves {
             let tcb = threads[n];
             if let Some(at) = model.iter().position(|entry| entry.1 == tcb) {
                 queue.remove(tcb);
@@ -388,7 +389,7 @@ proptest! {
         budget in 20u64..500,
         pause in 0u64..2000,
         anew in any::<bool>(),
-        steps in prop::collection::vec((1u64..400, 0u64..1500), 1..120),
+        runs in prop::collection::vec((1u64..400, 0u64..1500), 1..steps(120)),
     ) {
         let s = Stage::new();
         let sc = s.sc(s.sized(ObjectType::SchedContext, 8));
@@ -397,7 +398,7 @@ proptest! {
         refill::fill(sc, (2 + extra) as u16, budget, period, 0);
         let mut now = 0;
         let mut used: Vec<(u64, u64)> = Vec::new();
-        for (run, idle) in steps {
+        for (run, idle) in runs {
             now += us(idle);
             if !refill::usable(sc, now, least) {
                 now = now.max(refill::head_time(sc));

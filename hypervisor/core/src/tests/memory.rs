@@ -8,9 +8,8 @@ use crate::untyped;
 use sel4_sys::{Invocation as Label, ObjectType};
 
 #[test]
-#[cfg_attr(miri, ignore = "needs more memory than Miri has time for")]
 fn every_object_has_its_size_and_alignment() {
-    let w = World::new();
+    let w = World::spacious();
     let objects = [
         (ObjectType::Endpoint, 0, 4),
         (ObjectType::Tcb, 0, 11),

@@ -253,7 +253,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_derivation_tree_is_the_manuals(operations in prop::collection::vec(operation(), 1..100)) {
+    fn the_derivation_tree_is_the_manuals(operations in prop::collection::vec(operation(), 1..super::steps(100))) {
         let w = World::new();
         w.retype(slots::RAM, ObjectType::Untyped, 13, UNTYPED, 1).unwrap();
         let mut model = Model::default();

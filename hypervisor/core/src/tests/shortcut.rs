@@ -195,7 +195,7 @@ impl Scene {
             fault::raise(k, current, fault);
             scheduler::schedule(k);
         }
-        self.s.check_threads();
+        self.s.step_threads();
         taken
     }
 
@@ -237,7 +237,7 @@ impl Scene {
             syscall::dispatch(k, call.word());
             scheduler::schedule(k);
         }
-        self.s.check_threads();
+        self.s.step_threads();
         taken
     }
 }
@@ -260,7 +260,7 @@ proptest! {
     #[test]
     fn the_direct_way_is_the_long_way(
         passive in any::<bool>(),
-        steps in prop::collection::vec((any::<(u8, u8, u8, u8)>(), 0u64..30_000), 1..40)
+        steps in prop::collection::vec((any::<(u8, u8, u8, u8)>(), 0u64..30_000), 1..super::steps(40))
     ) {
         let servers = if passive { Servers::Passive } else { Servers::Active };
         let (a, b) = (Scene::new(servers), Scene::new(servers));
