@@ -43,14 +43,39 @@ pub struct Setting {
     pub programs: Vec<(String, PathBuf)>,
 }
 
+/// Nothing was wrong, but what a case is about did not come about, which is up to chance: it is tried again.
+#[derive(Debug)]
+pub struct Missed(pub &'static str);
+
+impl std::fmt::Display for Missed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Missed {}
+
+/// How often a case that [`Missed`] is tried: what comes about every other time comes about in one of so many.
+const TRIES: usize = 10;
+
 /// Runs one case on a machine of its own; its log is the returned file.
 ///
 /// # Errors
 /// What the case found.
 pub fn run(case: &Case, setting: &Setting) -> (PathBuf, Result<()>) {
     let log = setting.logs.join(format!("system-{}.log", case.name));
-    let result = conduct(case, setting, &log);
+    let result = try_again(|| conduct(case, setting, &log));
     (log, result)
+}
+
+fn try_again(mut conduct: impl FnMut() -> Result<()>) -> Result<()> {
+    for _ in 1..TRIES {
+        match conduct() {
+            Err(error) if error.is::<Missed>() => {}
+            result => return result,
+        }
+    }
+    conduct()
 }
 
 fn conduct(case: &Case, setting: &Setting, log: &Path) -> Result<()> {
@@ -65,4 +90,30 @@ fn conduct(case: &Case, setting: &Setting, log: &Path) -> Result<()> {
     (case.run)(&mut rig)?;
     rig.settle().context("after the test")?;
     rig.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn only_what_was_missed_is_tried_again() {
+        let tries = |results: &mut dyn FnMut(usize) -> Result<()>| {
+            let mut tries = 0;
+            let result = try_again(|| {
+                tries += 1;
+                results(tries)
+            });
+            (tries, result.is_ok())
+        };
+        let missed = || Err(Missed("the chance").into());
+        assert_eq!(tries(&mut |_| Ok(())), (1, true));
+        assert_eq!(tries(&mut |_| Err(anyhow!("wrong"))), (1, false));
+        assert_eq!(
+            tries(&mut |n| if n < 3 { missed() } else { Ok(()) }),
+            (3, true)
+        );
+        assert_eq!(tries(&mut |_| missed()), (TRIES, false));
+    }
 }
