@@ -1,5 +1,6 @@
 //! Builds the product's crates with the cargo that runs us.
 
+use crate::nightly;
 use crate::paths::Paths;
 use crate::progress;
 use anyhow::{Context, Result, bail};
@@ -45,7 +46,26 @@ impl Cargo {
     #[must_use]
     pub fn command(&self, subcommand: &str) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        self.in_workspace(Command::new(cargo), subcommand)
+    }
+
+    /// A cargo command of the pinned nightly toolchain ([`nightly::ensure`] has installed it).
+    #[must_use]
+    pub fn nightly(&self, subcommand: &str) -> Command {
+        let mut rustup = Command::new("rustup");
+        rustup.args(["run", nightly::TOOLCHAIN, "cargo"]);
+        self.in_workspace(rustup, subcommand)
+    }
+
+    /// Where cargo puts what it builds for a purpose with flags or a toolchain of its own.
+    #[must_use]
+    pub fn target_dir(&self, purpose: &str) -> PathBuf {
+        let usual = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        let usual = usual.unwrap_or_else(|| "target".into());
+        self.root.join(usual).join(purpose)
+    }
+
+    fn in_workspace(&self, mut command: Command, subcommand: &str) -> Command {
         command
             .current_dir(&self.root)
             .arg(subcommand)

@@ -1,4 +1,4 @@
-//! The front door: image, run, sel4, test, bench, doctor.
+//! The front door: image, run, sel4, test, miri, fuzz, bench, doctor.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -8,8 +8,11 @@ mod boot;
 mod bundle;
 mod cargo;
 mod elf;
+mod fuzz;
 mod guests;
 mod image;
+mod miri;
+mod nightly;
 mod paths;
 mod progress;
 mod run;
@@ -134,6 +137,15 @@ enum Command {
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
+    /// Run the tests of the crates with `unsafe` under Miri, which notices undefined behaviour. Exit status 3: the nightly
+    /// toolchain that it needs cannot be had here, nothing was checked.
+    Miri {
+        /// A package or a part of its name; otherwise a part of the names of tests.
+        filter: Option<String>,
+    },
+    /// Fuzz what reads bytes from outside. Exit status 3: what it needs (a nightly toolchain, a C++ compiler) cannot be had
+    /// here, nothing was checked.
+    Fuzz(fuzz::Options),
     /// Measure what things cost, beside seL4 and the peers.
     Bench {
         /// Only this part, beside the kernel's own operations.
@@ -199,7 +211,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<nightly::NotChecked>() {
+                ExitCode::from(nightly::NotChecked::EXIT_STATUS)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -320,6 +336,20 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 ExitCode::FAILURE
             })
         }
+        Command::Miri { filter } => {
+            let counts = miri::run(&paths, &cargo, filter.as_deref())?;
+            println!("{} passed, {} failed", counts.passed, counts.failed);
+            Ok(if counts.good() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Command::Fuzz(options) => Ok(if options.run(&paths, &cargo)? {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }),
         Command::Bench {
             part,
             kernel,

@@ -200,40 +200,11 @@ impl Tests<'_> {
                 if let Some(filter) = filter {
                     command.args(["--", filter]);
                 }
-                std::fs::create_dir_all(self.paths.logs())?;
-                let mut file = std::fs::File::create(&log)?;
-                let errors = file.try_clone()?;
-                let mut child = command
-                    .stdout(Stdio::piped())
-                    .stderr(errors)
-                    .spawn()
-                    .context("starting cargo")?;
-                let output = child.stdout.take().context("cargo without an output")?;
-                let mut counts = Counts::default();
-                for line in BufReader::new(output).lines() {
-                    let line = line?;
-                    writeln!(file, "{line}")?;
-                    if let Some(more) = host_result(&line) {
-                        counts.add(more);
-                    }
-                }
-                if !child.wait()?.success() && counts.failed == 0 {
-                    counts.add(Counts::FAILED);
-                }
-                Ok(counts)
+                count(command, &log)
             },
             Counts::good,
         )?;
-        show("host", counts, &log, |text| {
-            text.lines()
-                .filter(|line| {
-                    line.ends_with("FAILED")
-                        || line.contains("panicked at")
-                        || line.starts_with("error")
-                })
-                .map(str::to_owned)
-                .collect()
-        });
+        show_host("host", counts, &log);
         Ok(counts)
     }
 
@@ -389,6 +360,50 @@ impl Tests<'_> {
         println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
         Ok(counts)
     }
+}
+
+/// Runs cargo's tests, what they say into a log, and counts them.
+///
+/// # Errors
+/// When cargo cannot be run, or the log not written.
+pub fn count(mut command: std::process::Command, log: &Path) -> Result<Counts> {
+    if let Some(dir) = log.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    let mut file = std::fs::File::create(log)?;
+    let errors = file.try_clone()?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .spawn()
+        .context("starting cargo")?;
+    let output = child.stdout.take().context("cargo without an output")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        writeln!(file, "{line}")?;
+        if let Some(more) = host_result(&line) {
+            counts.add(more);
+        }
+    }
+    if !child.wait()?.success() && counts.failed == 0 {
+        counts.add(Counts::FAILED);
+    }
+    Ok(counts)
+}
+
+/// Prints what [`count`] counted, and from its log what failed.
+pub fn show_host(name: &str, counts: Counts, log: &Path) {
+    show(name, counts, log, |text| {
+        text.lines()
+            .filter(|line| {
+                line.ends_with("FAILED")
+                    || line.contains("panicked at")
+                    || line.starts_with("error")
+            })
+            .map(str::to_owned)
+            .collect()
+    });
 }
 
 /// The figures of the book.

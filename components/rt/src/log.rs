@@ -215,6 +215,17 @@ mod tests {
         assert!(state.end().is_some(), "the next record is not affected");
     }
 
+    /// The only test that uses the table: on a host all threads have the same index.
+    #[test]
+    fn a_record_is_made_piece_by_piece_in_the_threads_own_state() {
+        with_state(State::begin).unwrap();
+        with_state(|state| state.write(&[1, 2])).unwrap();
+        with_state(|state| state.write(&[3])).unwrap();
+        let record = with_state(State::end).flatten().unwrap();
+        assert!(record.len() >= 4 && record.last() == Some(&0));
+        assert!(with_state(|state| state.record.is_empty()).unwrap());
+    }
+
     #[test]
     fn a_test_of_delivery_on_a_host_does_nothing() {
         deliver(Chunk::new());

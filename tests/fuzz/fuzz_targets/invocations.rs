@@ -5,13 +5,15 @@ use kernel_core::fixture::{World, slots};
 use libfuzzer_sys::fuzz_target;
 use sel4_sys::{Invocation, ObjectType};
 
-/// Invocations of one input: memory of the fake machine is small.
+/// Memory of the fake machine: little, since all of it is looked at after each invocation.
+const MEMORY_BYTES: u64 = 256 << 10;
+/// Invocations of one input.
 const MOST: usize = 48;
 /// Bytes of one invocation: slot, label, number of words, two extra capabilities, the words.
 const STEP_BYTES: usize = 5 + 6 * 2;
 
 fuzz_target!(|bytes: &[u8]| {
-    let world = World::new();
+    let world = World::with_memory(MEMORY_BYTES);
     // One of everything, so that labels meet an object.
     for (n, (kind, bits)) in [
         (ObjectType::Untyped, 14),

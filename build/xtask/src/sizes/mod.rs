@@ -11,7 +11,7 @@ mod code;
 pub mod kernel;
 mod sections;
 mod threads;
-mod unsafety;
+pub mod unsafety;
 
 use crate::cargo::{Cargo, Target};
 use crate::image::{self, COMPONENTS, Flavour};
