@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_FIXTURES=1 cargo test -p system` writes what is said now; read the difference before you commit it.
 
+use protocol::system::Interface;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use system::{Board, Context, Scale, Source, check, render};
@@ -117,6 +118,7 @@ fn a_right_description_is_what_it_says() {
     assert_eq!(one.settings.buffer_percent, 30);
     assert_eq!(one.settings.weight, 10_000);
     assert_eq!(one.settings.deadline_ms, 1500);
+    assert_eq!(one.interface, Interface::Sel4);
     assert!(one.command_line.ends_with("ballast.name=one loglevel=7"));
     let kernel = &description.files[usize::from(one.kernel_file)];
     assert_eq!(kernel.source, Source::DebianKernel);
@@ -125,6 +127,7 @@ fn a_right_description_is_what_it_says() {
     let two = &description.system.guests[1];
     assert_eq!(two.settings.bounds.maximum, two.settings.bounds.minimum);
     assert_eq!(two.initrd_file, None);
+    assert_eq!(two.interface, Interface::Own);
 }
 
 #[test]

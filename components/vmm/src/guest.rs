@@ -138,6 +138,14 @@ pub fn run(vmm: &Vmm) {
 
 impl Guest {
     fn start(&mut self, vmm: &Vmm) -> Result<(), StartError> {
+        rt::say(format_args!(
+            "guest {}: {}",
+            vmm.guest.0,
+            match self.emulator.manner() {
+                Manner::ByAnswer => "its instructions are finished by answers",
+                Manner::ByRegisters => "its instructions are finished in its registers",
+            }
+        ));
         start::take_memory(&mut self.machine, &mut self.outside)?;
         start::load(vmm, &mut self.machine, &mut self.outside)?;
         let supervisor = Endpoint::new(slots::SUPERVISOR);
