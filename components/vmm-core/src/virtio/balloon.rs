@@ -4,7 +4,7 @@
 //! STATS_VQ, DEFLATE_ON_OOM, REPORTING. The reporting queue is 4 by the specification; drivers that number queues
 //! without gaps (Linux before 6.11) use 3. Without FREE_PAGE_HINT queue 3 means nothing else, so both are served.
 
-use super::queue::{Interrupt, QueueError, Violation};
+use super::queue::{Chain, Interrupt, QueueError, Violation};
 use super::transport::{Event, Transport, config_bytes};
 use crate::pieces::{State, Supply, Table, TouchError, View};
 use crate::syndrome::Width;
@@ -244,7 +244,8 @@ impl Balloon {
         let mut wanted = Interrupt::Unwanted;
         while let Some(queue) = self.transport.queue(INFLATE) {
             let mut view = View { table, supply };
-            let Some(chain) = queue.peek(&mut view)? else {
+            let mut room = Chain::new();
+            let Some(chain) = queue.peek(&mut view, &mut room)? else {
                 break;
             };
             if chain.readable_bytes() > LIST_BYTES {
@@ -299,7 +300,8 @@ impl Balloon {
         }
         while let Some(queue) = self.transport.queue(DEFLATE) {
             let mut view = View { table, supply };
-            let Some(chain) = queue.peek(&mut view)? else {
+            let mut room = Chain::new();
+            let Some(chain) = queue.peek(&mut view, &mut room)? else {
                 break;
             };
             if chain.readable_bytes() > LIST_BYTES {
@@ -353,7 +355,8 @@ impl Balloon {
         let mut wanted = Interrupt::Unwanted;
         while let Some(queue) = self.transport.queue(queue) {
             let mut view = View { table, supply };
-            let Some(chain) = queue.peek(&mut view)? else {
+            let mut room = Chain::new();
+            let Some(chain) = queue.peek(&mut view, &mut room)? else {
                 break;
             };
             for buffer in chain.writable() {
@@ -381,7 +384,8 @@ impl Balloon {
             return Ok(Fresh::No);
         };
         let mut view = View { table, supply };
-        let Some(chain) = queue.peek(&mut view)? else {
+        let mut room = Chain::new();
+        let Some(chain) = queue.peek(&mut view, &mut room)? else {
             return Ok(Fresh::No);
         };
         let mut raw = [0u8; STATISTICS_BYTES];

@@ -1,7 +1,7 @@
 //! virtio-console (virtio 1.3, 5.3) with one port: a receive queue (0) and a transmit queue (1). No size, no
 //! multiport.
 
-use super::queue::{Interrupt, QueueError};
+use super::queue::{Chain, Interrupt, QueueError};
 use super::transport::{Event, Transport};
 use crate::ram::GuestMemory;
 
@@ -73,7 +73,8 @@ impl Console {
             return Ok(());
         };
         let mut blocked = false;
-        while let Some(chain) = queue.peek(memory)? {
+        let mut room = Chain::new();
+        while let Some(chain) = queue.peek(memory, &mut room)? {
             loop {
                 let bytes = chain.copy_out(memory, self.sent, &mut step)?;
                 if bytes == 0 {
@@ -130,7 +131,8 @@ impl Console {
             return Ok(());
         };
         while !self.input.is_empty() {
-            let Some(chain) = queue.peek(memory)? else {
+            let mut room = Chain::new();
+            let Some(chain) = queue.peek(memory, &mut room)? else {
                 break;
             };
             let mut step = [0u8; STEP_BYTES];

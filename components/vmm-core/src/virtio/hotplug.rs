@@ -3,7 +3,7 @@
 //! UNPLUGGED_INACCESSIBLE is offered and required: memory that is not plugged is not there. The guest has a piece
 //! before its plug request is answered; an unplug request is answered after the piece went back.
 
-use super::queue::{Interrupt, QueueError};
+use super::queue::{Chain, Interrupt, QueueError};
 use super::transport::{Event, Transport, config_bytes};
 use crate::pieces::View;
 use crate::pieces::{State, Supply, Table};
@@ -137,7 +137,8 @@ impl Hotplug {
         let requested = self.requested;
         while let Some(queue) = self.transport.queue(REQUESTS) {
             let mut view = View { table, supply };
-            let Some(chain) = queue.peek(&mut view)? else {
+            let mut room = Chain::new();
+            let Some(chain) = queue.peek(&mut view, &mut room)? else {
                 break;
             };
             let mut raw = [0u8; REQUEST_BYTES];

@@ -45,7 +45,22 @@ pub struct Chain {
     pub buffers: Vec<Buffer, { MAX_QUEUE_SIZE as usize }>,
 }
 
+impl Default for Chain {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Chain {
+    /// Room for one, without buffers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            head: 0,
+            buffers: Vec::new(),
+        }
+    }
+
     /// Buffers that the device reads.
     pub fn readable(&self) -> impl Iterator<Item = &Buffer> {
         self.buffers
@@ -220,11 +235,16 @@ impl Queue {
         }
     }
 
-    /// The next chain, without consuming it: [`Queue::advance`] does.
+    /// The next chain, without consuming it: [`Queue::advance`] does. It is put into `room`: a chain is a kilobyte, and most
+    /// of the time there is none.
     ///
     /// # Errors
     /// [`QueueError`].
-    pub fn peek(&mut self, memory: &mut impl GuestMemory) -> Result<Option<Chain>, QueueError> {
+    pub fn peek<'a>(
+        &mut self,
+        memory: &mut impl GuestMemory,
+        room: &'a mut Chain,
+    ) -> Result<Option<&'a Chain>, QueueError> {
         let index = memory.read_u16(offset_ipa(self.available, 2)?)?;
         let waiting = index.wrapping_sub(self.next_available);
         if waiting == 0 {
@@ -237,14 +257,18 @@ impl Queue {
         fence(Ordering::Acquire);
         let slot = u64::from(self.next_available & (self.size - 1));
         let head = memory.read_u16(offset_ipa(self.available, 4 + 2 * slot)?)?;
-        self.chain(memory, head).map(Some)
+        self.chain(memory, head, room)?;
+        Ok(Some(room))
     }
 
-    fn chain(&self, memory: &mut impl GuestMemory, head: u16) -> Result<Chain, QueueError> {
-        let mut chain = Chain {
-            head,
-            buffers: Vec::new(),
-        };
+    fn chain(
+        &self,
+        memory: &mut impl GuestMemory,
+        head: u16,
+        chain: &mut Chain,
+    ) -> Result<(), QueueError> {
+        chain.head = head;
+        chain.buffers.clear();
         let mut at = head;
         for _ in 0..self.size {
             if at >= self.size {
@@ -270,7 +294,7 @@ impl Queue {
                 return Err(QueueError::Broken(Violation::Length));
             }
             if flags & DESC_NEXT == 0 {
-                return Ok(chain);
+                return Ok(());
             }
             at = next;
         }
@@ -437,12 +461,13 @@ pub(crate) mod tests {
             available: 0,
         };
         let mut queue = ready(4);
-        assert_eq!(queue.peek(&mut memory), Ok(None));
+        assert_eq!(queue.peek(&mut memory, &mut Chain::new()), Ok(None));
         memory.write(DATA, b"hello").unwrap();
         driver.descriptor(&mut memory, 2, DATA, 5, DESC_NEXT, 0);
         driver.descriptor(&mut memory, 0, DATA + 0x100, 16, DESC_WRITE, 0);
         driver.offer(&mut memory, 2, 4);
-        let chain = queue.peek(&mut memory).unwrap().unwrap();
+        let mut room = Chain::new();
+        let chain = queue.peek(&mut memory, &mut room).unwrap().unwrap();
         let mut bytes = [0u8; 8];
         assert_eq!(chain.copy_out(&mut memory, 1, &mut bytes), Ok(4));
         assert_eq!(&bytes[..4], b"ello");
@@ -453,7 +478,7 @@ pub(crate) mod tests {
             Ok(Interrupt::Wanted)
         );
         assert_eq!(driver.used(&mut memory), 1);
-        assert_eq!(queue.peek(&mut memory), Ok(None));
+        assert_eq!(queue.peek(&mut memory, &mut Chain::new()), Ok(None));
         memory.write_u16(AVAIL, 1).unwrap();
         assert_eq!(queue.finish(&mut memory, 1, 0), Ok(Interrupt::Unwanted));
     }
@@ -467,7 +492,7 @@ pub(crate) mod tests {
                 available: 0,
             };
             set(&mut memory, &mut driver);
-            ready(4).peek(&mut memory).unwrap_err()
+            ready(4).peek(&mut memory, &mut Chain::new()).unwrap_err()
         };
         assert_eq!(
             broken(&|memory, _| memory.write_u16(AVAIL + 2, 5).unwrap()),
@@ -504,7 +529,7 @@ pub(crate) mod tests {
         queue.configure(0x94, 0xffff_ffff);
         queue.configure(0x44, 1);
         assert_eq!(
-            queue.peek(&mut Flat::new(BASE, 16)),
+            queue.peek(&mut Flat::new(BASE, 16), &mut Chain::new()),
             Err(QueueError::Broken(Violation::Address))
         );
     }
@@ -520,7 +545,8 @@ pub(crate) mod tests {
         driver.descriptor(&mut memory, 1, DATA, 1, 0, 0);
         for round in 0..70_000u32 {
             driver.offer(&mut memory, 1, 4);
-            let chain = queue.peek(&mut memory).unwrap().unwrap();
+            let mut room = Chain::new();
+            let chain = queue.peek(&mut memory, &mut room).unwrap().unwrap();
             queue.advance();
             let _ = queue.finish(&mut memory, chain.head, 0).unwrap();
             assert_eq!(driver.used(&mut memory), (round + 1) as u16);
@@ -544,7 +570,7 @@ pub(crate) mod tests {
             memory.bytes[..0x3000].copy_from_slice(&bytes);
             let mut queue = ready(1 << size);
             for _ in 0..70 {
-                match queue.peek(&mut memory) {
+                match queue.peek(&mut memory, &mut Chain::new()) {
                     Ok(Some(chain)) => {
                         prop_assert!(chain.buffers.len() <= 1 << size);
                         let _ = chain.copy_out(&mut memory, 3, &mut [0; 64]);
