@@ -120,45 +120,31 @@ impl Received {
     }
 }
 
-/// Room for an encoded value: short values never leave the registers.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "lives on the stack of one call; there is no heap"
-)]
-pub(crate) enum Encoded {
-    Short([u64; FAST_MESSAGE_REGISTERS], usize),
-    Long(codec::Words),
+/// Encodes a value and goes on with its words. (A value that was returned would be copied with room for the longest message.)
+///
+/// # Errors
+/// [`Error::TooLong`]; then nothing was done.
+#[inline]
+pub(crate) fn with_words<T: Serialize, R>(
+    value: &T,
+    go: impl FnOnce(&[u64]) -> R,
+) -> Result<R, Error> {
+    let mut bytes = [0u8; FAST_MESSAGE_REGISTERS * 8];
+    let Ok(used) = postcard::to_slice(value, &mut bytes) else {
+        return with_many_words(value, go);
+    };
+    let len = used.len().div_ceil(8);
+    let mut words = [0; FAST_MESSAGE_REGISTERS];
+    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    Ok(go(words.get(..len).unwrap_or(&words)))
 }
 
-impl Encoded {
-    #[inline]
-    pub(crate) fn new<T: Serialize>(value: &T) -> Result<Self, Error> {
-        let mut bytes = [0u8; FAST_MESSAGE_REGISTERS * 8];
-        if let Ok(used) = postcard::to_slice(value, &mut bytes) {
-            let len = used.len().div_ceil(8);
-            let mut words = [0; FAST_MESSAGE_REGISTERS];
-            for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *word = u64::from_le_bytes(*chunk);
-            }
-            return Ok(Self::Short(words, len));
-        }
-        Self::long(value)
-    }
-
-    #[inline(never)]
-    fn long<T: Serialize>(value: &T) -> Result<Self, Error> {
-        codec::encode(value)
-            .map(Self::Long)
-            .map_err(|_| Error::TooLong)
-    }
-
-    #[inline]
-    pub(crate) fn words(&self) -> &[u64] {
-        match self {
-            Self::Short(words, len) => words.get(..*len).unwrap_or(words),
-            Self::Long(words) => words.as_slice(),
-        }
-    }
+#[inline(never)]
+fn with_many_words<T: Serialize, R>(value: &T, go: impl FnOnce(&[u64]) -> R) -> Result<R, Error> {
+    let words = codec::encode(value).map_err(|_| Error::TooLong)?;
+    Ok(go(words.as_slice()))
 }
 
 impl Endpoint {
@@ -236,15 +222,16 @@ impl Endpoint {
         cap: Option<CPtr>,
         reply: Reply,
     ) -> Result<Received, Error> {
-        match Encoded::new(value) {
-            Ok(encoded) => self.reply_recv(
-                &Message {
-                    label: LABEL_VALUE,
-                    words: encoded.words(),
-                    caps: cap.as_slice(),
-                },
-                reply,
-            ),
+        let answered = with_words(value, |words| {
+            let message = Message {
+                label: LABEL_VALUE,
+                words,
+                caps: cap.as_slice(),
+            };
+            self.reply_recv(&message, reply)
+        });
+        match answered {
+            Ok(received) => received,
             Err(_) => self.reply_recv_malformed(reply),
         }
     }
@@ -278,12 +265,13 @@ impl Reply {
     /// # Errors
     /// [`Error::TooLong`], [`Error::NotHere`].
     pub fn send_value<T: Serialize>(self, value: &T, cap: Option<CPtr>) -> Result<(), Error> {
-        let encoded = Encoded::new(value)?;
-        self.send(&Message {
-            label: LABEL_VALUE,
-            words: encoded.words(),
-            caps: cap.as_slice(),
-        })
+        with_words(value, |words| {
+            self.send(&Message {
+                label: LABEL_VALUE,
+                words,
+                caps: cap.as_slice(),
+            })
+        })?
     }
 }
 
@@ -342,36 +330,36 @@ mod tests {
         }
     }
 
+    fn encoded<T: Serialize>(value: &T) -> Vec<u64> {
+        with_words(value, <[u64]>::to_vec).unwrap()
+    }
+
     #[test]
     fn short_values_stay_in_registers_and_decode_again() {
         let value = MemoryReply::Granted {
             piece: PieceId(4095),
         };
-        let encoded = Encoded::new(&value).unwrap();
-        assert!(matches!(encoded, Encoded::Short(_, 1)));
-        let message = received(LABEL_VALUE, encoded.words());
+        let words = encoded(&value);
+        assert_eq!(words.len(), 1);
+        let message = received(LABEL_VALUE, &words);
         assert_eq!(message.decode::<MemoryReply>(), Ok(value));
     }
 
     #[test]
     fn both_encoders_agree() {
         let value = Request::Take(Purpose::Touched);
-        assert_eq!(
-            Encoded::new(&value).unwrap().words(),
-            codec::encode(&value).unwrap().as_slice()
-        );
+        assert_eq!(encoded(&value), codec::encode(&value).unwrap().as_slice());
         let long =
             protocol::supervisor::Reply::Refused("x".repeat(150).as_str().try_into().unwrap());
-        let encoded = Encoded::new(&long).unwrap();
-        assert!(matches!(encoded, Encoded::Long(_)));
-        assert_eq!(encoded.words(), codec::encode(&long).unwrap().as_slice());
+        let words = encoded(&long);
+        assert!(words.len() > FAST_MESSAGE_REGISTERS);
+        assert_eq!(words, codec::encode(&long).unwrap().as_slice());
     }
 
     #[test]
     fn a_foreign_label_does_not_decode() {
-        let encoded = Encoded::new(&Request::Mine).unwrap();
         assert_eq!(
-            received(7, encoded.words()).decode::<Request>(),
+            received(7, &encoded(&Request::Mine)).decode::<Request>(),
             Err(DecodeError)
         );
     }

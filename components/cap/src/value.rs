@@ -1,6 +1,6 @@
 //! Calls with typed values.
 
-use crate::ipc::Encoded;
+use crate::ipc::with_words;
 use crate::{Endpoint, Error, Message};
 use protocol::codec::{LABEL_MALFORMED, LABEL_VALUE};
 use sel4_sys::{CPtr, Error as Code};
@@ -49,14 +49,15 @@ pub fn call_value_receiving<Req: Serialize, Rep: DeserializeOwned>(
     request: &Req,
     cap: Option<CPtr>,
 ) -> Result<(Rep, Arrived), CallError> {
-    let encoded = Encoded::new(request).map_err(CallError::Kernel)?;
-    let answer = endpoint
-        .call(&Message {
+    let answer = with_words(request, |words| {
+        endpoint.call(&Message {
             label: LABEL_VALUE,
-            words: encoded.words(),
+            words,
             caps: cap.as_slice(),
         })
-        .map_err(CallError::Kernel)?;
+    })
+    .flatten()
+    .map_err(CallError::Kernel)?;
     let arrived = if answer.has_cap() {
         Arrived::Capability
     } else {

@@ -7,6 +7,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// Words of the longest message (seL4_MsgMaxLength).
 pub const MAX_WORDS: usize = 120;
+/// Words that travel in CPU registers (seL4_FastMessageRegisters).
+const SHORT_WORDS: usize = 4;
 /// Bytes of the longest value.
 pub const MAX_BYTES: usize = MAX_WORDS * 8;
 /// Label of a message that carries a value of the endpoint's protocol.
@@ -61,14 +63,30 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Words, TooLong> {
 /// # Errors
 /// [`DecodeError`] when the bytes are no `T`, or the message is longer than [`MAX_WORDS`].
 pub fn decode<T: DeserializeOwned>(words: &[u64]) -> Result<T, DecodeError> {
-    let mut bytes = [0u8; MAX_BYTES];
-    if words.len() > MAX_WORDS {
+    // Most messages are short; clearing room for the longest would cost more than all the rest.
+    if words.len() <= SHORT_WORDS {
+        decode_within::<T, { SHORT_WORDS * 8 }>(words)
+    } else {
+        decode_within::<T, MAX_BYTES>(words)
+    }
+}
+
+#[inline(never)]
+fn decode_within<T: DeserializeOwned, const BYTES: usize>(words: &[u64]) -> Result<T, DecodeError> {
+    let mut bytes = [0u8; BYTES];
+    if words.len() > BYTES / 8 {
         return Err(DecodeError);
     }
     for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
         chunk.copy_from_slice(&word.to_le_bytes());
     }
-    postcard::from_bytes(bytes.get(..words.len() * 8).ok_or(DecodeError)?).map_err(|_| DecodeError)
+    from_bytes(bytes.get(..words.len() * 8).ok_or(DecodeError)?)
+}
+
+/// Apart, so that there is one for each type.
+#[inline(never)]
+fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    postcard::from_bytes(bytes).map_err(|_| DecodeError)
 }
 
 #[cfg(test)]
@@ -86,6 +104,16 @@ mod tests {
         })
         .unwrap();
         assert!(words.as_slice().len() <= 4);
+    }
+
+    #[test]
+    fn lengths_around_the_short_ones_decode() {
+        for bytes in [0, 1, 29, 30, 31, 32, 33, 100, MAX_BYTES - 3] {
+            let text = "x".repeat(bytes);
+            let words = encode(&text.as_str()).unwrap();
+            let back: heapless::String<MAX_BYTES> = decode(words.as_slice()).unwrap();
+            assert_eq!(back, text.as_str(), "{bytes}");
+        }
     }
 
     proptest! {
