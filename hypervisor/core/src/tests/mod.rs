@@ -3,7 +3,7 @@
 /// Cases of a property test that plays long sequences: few under Miri, and `KERNEL_SOAK` times as many for a long run.
 fn cases(native: u32) -> u32 {
     if cfg!(miri) {
-        return 4;
+        return 2;
     }
     let soak = std::env::var("KERNEL_SOAK").ok();
     let times = soak.map_or(1, |times| times.parse().expect("KERNEL_SOAK is a number"));
