@@ -113,7 +113,7 @@ pub trait Arch {
     /// Whether an interrupt waits (for preemption points).
     fn interrupt_pending(&self) -> bool;
 
-    /// Whether a software-generated interrupt can be sent to this target (GICv2: 0..=7; GICv3: an affinity value).
+    /// Whether a software-generated interrupt can be sent to this target (GICv2: 0..=7; GICv3: affinities 3 to 0, a byte each).
     fn sgi_target_valid(&self, target: u64) -> bool;
     /// Sends software-generated interrupt `irq` (0..=15) to a valid target.
     fn send_sgi(&self, irq: u64, target: u64);

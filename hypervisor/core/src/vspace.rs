@@ -224,7 +224,7 @@ pub fn decode_vspace<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
     if end <= start {
         return Err(Error::InvalidArgument(1));
     }
-    if end > 1 << USER_TOP_BITS {
+    if end >> USER_TOP_BITS != 0 {
         return Err(Error::IllegalOperation);
     }
     let space = space(k, inv.cap, 0)?;
@@ -274,11 +274,11 @@ pub fn decode_page_table<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
             if mapping.is_some() {
                 return Err(Error::InvalidCapability(0));
             }
+            let space = space(k, vspace.cap.get(), 1)?;
             let vaddr = inv.word(k, 0);
             if vaddr >> USER_TOP_BITS != 0 {
                 return Err(Error::InvalidArgument(0));
             }
-            let space = space(k, vspace.cap.get(), 1)?;
             let place = paging::walk(k, space.root, vaddr);
             if place.shift == LEVEL_3_SHIFT || place.entry.is_valid() {
                 return Err(Error::DeleteFirst);

@@ -196,13 +196,12 @@ impl Gic {
         }
     }
 
-    /// Whether a software-generated interrupt can go to `target`: GICv2, the number of a core; GICv3, its affinity.
+    /// Whether a software-generated interrupt can go to `target`: GICv2, the number of a core; GICv3, its affinities 3 to 0, a byte each.
     pub fn sgi_target_valid(&self, target: u64) -> bool {
         match self {
             Self::Absent => false,
             Self::V2(_) => target < 8,
-            // ICC_SGI1R_EL1's target list names affinities 0 to 15.
-            Self::V3(_) => target & !0xff_00ff_ffff == 0 && target & 0xff < 16,
+            Self::V3(_) => target >> 32 == 0,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::suite::{Failure, Test};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use sel4_sys::{
-    CapRights, Fault, Invocation, MessageInfo, ObjectType, init_slot, syscall, tcb_flags,
+    CapRights, Error, Fault, Invocation, MessageInfo, ObjectType, init_slot, syscall, tcb_flags,
     vm_attributes, vm_fault,
 };
 use testbed::Env;
@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("fpu_registers_of_a_guest_are_kept", fpu_of_guest),
     ("fpu_disabled_thread_faults", fpu_disabled),
     ("sgi_reaches_its_handler", sgi),
+    ("sgi_targets_are_what_the_controller_can_name", sgi_targets),
     (
         "guest_virtual_timer_event_waits_for_its_acknowledgement",
         virtual_timer,
@@ -177,6 +178,34 @@ fn sgi(env: &mut Env) -> Result<(), Failure> {
             env.invoke(handler, Invocation::IrqAckIrq, &[], &[]).label,
             0
         );
+    }
+    Ok(())
+}
+
+fn sgi_targets(env: &mut Env) -> Result<(), Failure> {
+    let slot = env.slot();
+    let (possible, impossible): (&[u64], &[u64]) = if has_gic_v3(env) {
+        (
+            &[0, 15, 16, 0xff, 0x0102_0304, 0xffff_ffff],
+            &[1 << 32, 0xff_0000_0000],
+        )
+    } else {
+        (&[0, 7], &[8, 16, 1 << 32])
+    };
+    let issue = |target| {
+        let words = [1, target, slot, 64];
+        let label = Invocation::ArmIrqIssueSgiSignal;
+        let root = [init_slot::CNODE];
+        env.invoke(init_slot::IRQ_CONTROL, label, &words, &root)
+    };
+    for target in possible {
+        same!(issue(*target).label, 0);
+        same!(env.delete(slot).label, 0);
+    }
+    for target in impossible {
+        let refused = issue(*target);
+        same!(refused.label, Error::InvalidArgument.word());
+        same!(refused.words[0], 1);
     }
     Ok(())
 }

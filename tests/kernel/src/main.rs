@@ -82,6 +82,7 @@ mod suite {
             crate::answers::threads::TESTS,
             crate::answers::machine::TESTS,
             crate::answers::documented::TESTS,
+            crate::answers::sweep::TESTS,
             crate::memory::TESTS,
             crate::derivation::TESTS,
             crate::faults::TESTS,

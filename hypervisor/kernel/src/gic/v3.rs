@@ -211,7 +211,11 @@ fn find(region: &Region, affinity: u64) -> Result<u64, OutOfTables> {
 
 /// ICC_SGI1R_EL1 (12.2.22): affinities 3, 2, 1, the list of affinity 0, the number.
 pub fn send_sgi(irq: u64, target: u64) {
-    let (aff1, aff2, aff3) = (target >> 8 & 0xff, target >> 16 & 0xff, target >> 32 & 0xff);
+    let (aff1, aff2, aff3) = (target >> 8 & 0xff, target >> 16 & 0xff, target >> 24 & 0xff);
+    // Behind the first 16 of affinity 0 is nobody on machines without a range selector: what is sent there gets lost.
+    if target & 0xf0 != 0 {
+        return;
+    }
     regs::dsb_ishst();
     regs::write_icc_sgi1r_el1(
         aff3 << 48 | aff2 << 32 | (irq & 15) << 24 | aff1 << 16 | 1 << (target & 15),

@@ -120,11 +120,19 @@ fn spaces(env: &mut Env) -> Result<(), Failure> {
                 ),
                 (label, &[MAX - 64, MAX], &[], ILLEGAL, &[]),
                 (label, &[1 << 40, (1 << 40) + 64], &[], ILLEGAL, &[]),
+                (label, &[(1 << 40) - 64, 1 << 40], &[], ILLEGAL, &[]),
                 // Where nothing is mapped there is nothing to do.
                 (label, &[0x21_0000_0000, 0x21_0000_0040], &[], OK, &[]),
             ],
         )?;
-        check(env, unassigned, &[(label, &[0, 1], &[], CAPABILITY, &[0])])?;
+        check(
+            env,
+            unassigned,
+            &[
+                (label, &[0, 1], &[], CAPABILITY, &[0]),
+                (label, &[0, MAX], &[], ILLEGAL, &[]),
+            ],
+        )?;
     }
     let (map, unmap) = (Invocation::ArmPageTableMap, Invocation::ArmPageTableUnmap);
     check(
@@ -135,6 +143,7 @@ fn spaces(env: &mut Env) -> Result<(), Failure> {
             (map, &[0, 0], &[], TRUNCATED, &[]),
             (map, &[0, 0], &[node], CAPABILITY, &[1]),
             (map, &[0, 0], &[unassigned], CAPABILITY, &[1]),
+            (map, &[1 << 40, 0], &[unassigned], CAPABILITY, &[1]),
             (map, &[1 << 40, 0], &[SPACE], ARGUMENT, &[0]),
             (map, &[MAX, 0], &[SPACE], ARGUMENT, &[0]),
             // Tables of all levels are there.

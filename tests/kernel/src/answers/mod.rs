@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod documented;
 pub mod machine;
 pub mod memory;
+pub mod sweep;
 pub mod threads;
 
 use crate::suite::Failure;

@@ -20,6 +20,35 @@ pub const TESTS: &[Test] = &[("answers_to_messages_in_random_plays", plays)];
 /// Below the puppets, so that whatever they can do is done when the root task runs again.
 const PRIORITY: u64 = 100;
 
+/// Numbers that only depend on the seed (splitmix64).
+pub struct Random(u64);
+
+impl Random {
+    /// From this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ word >> 31
+    }
+
+    /// A number below this one.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Whether it is so once in so many times.
+    pub fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
 fn plays(env: &mut Env) -> Result<(), Failure> {
     env.set_own_priority(PRIORITY);
     let means = Means::new(env);

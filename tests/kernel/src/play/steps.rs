@@ -1,5 +1,6 @@
 //! What happens in a round, and what is seen of it.
 
+use super::Random;
 use crate::stage::{HELD, Means, NODE_BITS, RECEIVE, Stage};
 use sel4_sys::{
     Fault, Invocation, IpcBuffer, MessageInfo, cap_fault, init_slot, syscall, unknown_syscall,
@@ -43,27 +44,6 @@ pub struct Seen {
     pub faults: u64,
 }
 
-/// Numbers that only depend on the seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ word >> 31
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
-
 /// What was seen, as a number, and printed if it is asked for.
 struct Digest {
     value: u64,
@@ -94,7 +74,7 @@ impl<'a> Round<'a> {
         Self {
             env,
             stage,
-            random: Random(seed),
+            random: Random::new(seed),
             digest: Digest {
                 value: 0xcbf2_9ce4_8422_2325,
                 prints,
