@@ -9,6 +9,7 @@ pub const TESTS: &[Test] = &[
     ("answers_of_interrupts", interrupts),
     ("answers_of_domains", domains),
     ("answers_of_vcpus", vcpus),
+    ("answers_where_secure_monitor_calls_would_be", monitor),
 ];
 
 fn interrupts(env: &mut Env) -> Result<(), Failure> {
@@ -107,6 +108,17 @@ fn domains(env: &mut Env) -> Result<(), Failure> {
             (start, &[2], &[], RANGE, &[0, 1]),
             (start, &[0], &[], OK, &[]),
         ],
+    )
+}
+
+/// In this configuration nobody has a capability for them.
+fn monitor(env: &mut Env) -> Result<(), Failure> {
+    let call = Invocation::ArmSmcCall;
+    let version = [0x8400_0000, 0, 0, 0, 0, 0, 0, 0];
+    check(
+        env,
+        init_slot::SMC,
+        &[(call, &version, &[], CAPABILITY, &[0])],
     )
 }
 
