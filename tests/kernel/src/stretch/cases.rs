@@ -139,12 +139,16 @@ fn endpoint_deleted(env: &mut Env) -> Result<(), Failure> {
     Ok(())
 }
 
-fn badge_cancelled(env: &mut Env) -> Result<(), Failure> {
-    let endpoint = env.object(ObjectType::Endpoint, 0);
-    let badged = env.mint(endpoint, CapRights::ALL, 1);
-    let crowd = crowd::make(env, Syscall::Send, |_| badged);
+/// The sends of a crowd through a badged capability are cancelled; the crowd sends through those that `choose` gives it.
+pub(super) fn cancelled(
+    env: &mut Env,
+    name: &'static str,
+    badged: u64,
+    choose: impl Fn(u64) -> u64,
+) -> Result<(), Failure> {
+    let crowd = crowd::make(env, Syscall::Send, choose);
     crowd.start(env);
-    measured(env, "badged_sends_of_400_cancelled", BOUND, |env| {
+    measured(env, name, BOUND, |env| {
         let words = [badged, 64];
         let label = Invocation::CNodeCancelBadgedSends;
         same!(env.invoke(init_slot::CNODE, label, &words, &[]).label, 0);
@@ -152,6 +156,12 @@ fn badge_cancelled(env: &mut Env) -> Result<(), Failure> {
     })?;
     same!(env.revoke(crowd.untyped).label, 0);
     Ok(())
+}
+
+fn badge_cancelled(env: &mut Env) -> Result<(), Failure> {
+    let endpoint = env.object(ObjectType::Endpoint, 0);
+    let badged = env.mint(endpoint, CapRights::ALL, 1);
+    cancelled(env, "badged_sends_of_400_cancelled", badged, |_| badged)
 }
 
 fn notification_deleted(env: &mut Env) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! Worst cases of budgets: rings of refills, timeouts.
 
 use super::crowd::{self, CROWD, configure, done, set_priority};
-use super::{BOUND, longest, measured};
+use super::{BOUND, cases, longest, measured};
 use crate::same;
 use crate::suite::{Failure, Test};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -164,14 +164,6 @@ fn timeout(env: &mut Env) -> Result<(), Failure> {
 fn every_other_badge(env: &mut Env) -> Result<(), Failure> {
     let endpoint = env.object(ObjectType::Endpoint, 0);
     let badges = [1, 2].map(|badge| env.mint(endpoint, CapRights::ALL, badge));
-    let crowd = crowd::make(env, Syscall::Send, |n| badges[(n & 1) as usize]);
-    crowd.start(env);
-    measured(env, "badged_sends_every_other_of_400", BOUND, |env| {
-        let words = [badges[0], 64];
-        let label = Invocation::CNodeCancelBadgedSends;
-        same!(env.invoke(init_slot::CNODE, label, &words, &[]).label, 0);
-        Ok(())
-    })?;
-    same!(env.revoke(crowd.untyped).label, 0);
-    Ok(())
+    let choose = |n| badges[(n & 1) as usize];
+    cases::cancelled(env, "badged_sends_every_other_of_400", badges[0], choose)
 }
