@@ -83,7 +83,7 @@ impl El2 {
         self.gic.get().unwrap_or(&Gic::Absent)
     }
 
-    /// Starts the cycle counter from zero. It counts at EL0, EL1 and (NSH) EL2, and EL0 reads it; nothing else of the monitors
+    /// Starts the cycle counter from zero. It counts at EL0, EL1 and (NSH) EL2, and EL0 may read and set it; nothing else of the monitors
     /// is on. The first thing of all, so that it tells the root task what booting cost.
     pub fn start_counting() {
         if regs::id_aa64dfr0_el1() >> 8 & 0xf != 0 {

@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// What is measured beside the kernel's operations and sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// Nothing.
+    /// Nothing more.
     Kernel,
     /// Linux's boot.
     Linux,
