@@ -338,7 +338,7 @@ impl Balancer {
             if snapshot.accounts.get(index).is_none_or(Option::is_none) {
                 continue;
             }
-            let id = GuestId(index as u8);
+            let id = GuestId(index as u16);
             let current = guest.account.target;
             let mut why = Why {
                 reason,
@@ -405,7 +405,7 @@ impl Balancer {
             let Some(guest) = slot else { continue };
             if given > 0 {
                 let target = guest.claim(guest.account.target).plus(Pieces(given));
-                push(&mut actions, GuestId(index as u8), target);
+                push(&mut actions, GuestId(index as u16), target);
                 guest.note_target(now_ms, target);
                 guest.why.target = target;
             }
@@ -425,7 +425,7 @@ impl Balancer {
             {
                 continue;
             }
-            let id = GuestId(index as u8);
+            let id = GuestId(index as u16);
             let target = guest.why.target;
             match guest.follow_reclaim(now_ms, target) {
                 ReclaimStep::Wait => {}
@@ -461,6 +461,9 @@ impl Balancer {
                 .minus(self.host.promised)
                 .minus(self.reserve),
             cleaning: self.host.cleaning,
+            reported: self.each().fold(Pieces(0), |sum, (_, guest)| {
+                sum.plus(guest.account.earmarked)
+            }),
             rounds: self.rounds,
         }
     }

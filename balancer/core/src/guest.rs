@@ -561,6 +561,7 @@ impl Guest {
             status: self.status,
             flag: self.flag(now_ms),
             oom_kills: self.observer.oom_kills(),
+            age_ms: self.report.age_ms,
         }
     }
 }

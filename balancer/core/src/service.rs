@@ -165,7 +165,7 @@ impl<M: MemoryServer> Service<M> {
             host,
             ..Snapshot::default()
         };
-        for (id, slot) in (0u8..).zip(snapshot.accounts.iter_mut()) {
+        for (id, slot) in (0u16..).zip(snapshot.accounts.iter_mut()) {
             let guest = GuestId(id);
             if !self.balancer.knows(guest) {
                 continue;

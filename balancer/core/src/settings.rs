@@ -19,6 +19,7 @@ pub(crate) fn change(settings: &Settings, change: Change) -> Result<Settings, Re
         Change::Buffer(percent) => new.buffer_percent = percent,
         Change::Weight(weight) => new.weight = weight,
         Change::OnRefusal(action) => new.on_refusal = action,
+        Change::OnSilence(action) => new.on_silence = action,
     }
     check(&new)?;
     Ok(new)
@@ -51,7 +52,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::balancer::{Mode, OnRefusal};
+    use protocol::balancer::{Mode, OnRefusal, OnSilence};
     use protocol::memory::Bounds;
     use protocol::units::Pieces;
 
@@ -68,6 +69,7 @@ mod tests {
             weight: 5000,
             on_refusal: OnRefusal::Mark,
             deadline_ms: 2000,
+            on_silence: OnSilence::Keep,
         };
         let cases = [
             (Change::Minimum(Pieces(129)), "2 to 256 MiB"),

@@ -62,7 +62,8 @@ impl Why {
                     Flag::Starting => "it has not reported yet",
                     Flag::NoDriver => "its balloon driver does not report",
                     Flag::Paused => "it is paused",
-                    Flag::None | Flag::AtMaximum => "it is new",
+                    Flag::Silent => "its figures are old",
+                    Flag::None | Flag::AtMaximum | Flag::NotTaking => "it is new",
                 };
                 line(format_args!("keeps {} MiB: {state}", self.held.mib()))
             }

@@ -11,7 +11,7 @@ use protocol::units::{GuestId, Pieces};
 use sim::{Driver, Host, Manner, settings};
 
 fn set(host: &mut Host, index: usize, change: Change) -> Reply {
-    let guest = GuestId(index as u8);
+    let guest = GuestId(index as u16);
     host.ask(Client::Console, Request::Set { guest, change })
 }
 

@@ -35,7 +35,7 @@ struct Line {
 /// The lines to all agents.
 #[derive(Default)]
 pub struct Agents {
-    lines: BTreeMap<u8, Line>,
+    lines: BTreeMap<u16, Line>,
     next_tag: u32,
 }
 

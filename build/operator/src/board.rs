@@ -65,7 +65,7 @@ impl std::error::Error for BoardError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortId {
     /// The guest.
-    pub guest: u8,
+    pub guest: u16,
     /// The port's number: 0 console, 1 agent.
     pub port: u8,
 }
@@ -414,7 +414,10 @@ impl Board {
                 }
             }
             Channel::Console { guest, port } => {
-                let id = PortId { guest, port };
+                let id = PortId {
+                    guest: u16::from(guest),
+                    port,
+                };
                 let capture = self.captures.entry(id).or_default();
                 capture.fresh.extend_from_slice(payload);
                 capture.backlog.extend(payload);

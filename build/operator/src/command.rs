@@ -73,7 +73,7 @@ fn find_guest(name: &str, guests: &[String]) -> Result<GuestId, String> {
     let by_number = name.parse().ok().filter(|number| *number < guests.len());
     by_name
         .or(by_number)
-        .and_then(|number| u8::try_from(number).ok())
+        .and_then(|number| u16::try_from(number).ok())
         .map(GuestId)
         .ok_or_else(|| format!("no guest {name:?}; there are {}", guests.join(", ")))
 }

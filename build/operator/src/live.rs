@@ -68,7 +68,7 @@ impl Screen {
             KeyCode::Char(character) if self.typed.len() < 100 => self.typed.push(character),
             KeyCode::Enter if self.typed.trim().is_empty() => {
                 self.typed.clear();
-                if let Some(id) = u8::try_from(self.selected)
+                if let Some(id) = u16::try_from(self.selected)
                     .ok()
                     .filter(|_| !guests.is_empty())
                 {

@@ -78,7 +78,7 @@ pub struct Session<'a> {
     pub marks: Vec<Mark>,
     view: &'a mut dyn View,
     stop: Arc<AtomicBool>,
-    guests: u8,
+    guests: u16,
     next_sample: Instant,
     last_sample: Instant,
 }
@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
                 Ok(Answer::Hello {
                     version, guests, ..
                 }) if version == VERSION => {
-                    self.guests = guests;
+                    self.guests = u16::from(guests);
                     self.last_sample = Instant::now();
                     return Ok(());
                 }

@@ -42,7 +42,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Board::request`].
-    pub fn take(board: &mut Board, guests: u8) -> Result<Self, BoardError> {
+    pub fn take(board: &mut Board, guests: u16) -> Result<Self, BoardError> {
         let (host, counted, t_ms) = match board.request(HostBody::Host)? {
             Answer::Host { row, counted, t_ms } => (row, counted, t_ms),
             other => return Err(BoardError::Unexpected(format!("{other:?}"))),
@@ -110,6 +110,8 @@ pub const fn flag_name(flag: Flag) -> &'static str {
         Flag::NoDriver => "no-driver",
         Flag::AtMaximum => "at-maximum",
         Flag::Paused => "paused",
+        Flag::Silent => "silent",
+        Flag::NotTaking => "not-taking",
     }
 }
 

@@ -5,7 +5,7 @@ use operator::command::Command;
 use operator::live::{Screen, key_bytes};
 use operator::snapshot::{Guest, Snapshot};
 use operator::table;
-use protocol::balancer::{Flag, HostRow, Mode, OnRefusal, Row, Settings, Status};
+use protocol::balancer::{Flag, HostRow, Mode, OnRefusal, OnSilence, Row, Settings, Status};
 use protocol::management::HostBody;
 use protocol::memory::{Bounds, HostAccount};
 use protocol::supervisor::GuestState;
@@ -26,6 +26,7 @@ fn snapshot() -> Snapshot {
             weight: 5000,
             on_refusal: OnRefusal::Mark,
             deadline_ms: 2000,
+            on_silence: OnSilence::Keep,
         },
         assigned: Pieces(384),
         target: Pieces(384),
@@ -38,6 +39,7 @@ fn snapshot() -> Snapshot {
         status: Status::Warning,
         flag: Flag::AtMaximum,
         oom_kills: 0,
+        age_ms: 0,
     };
     let guest = |id, name: &str, row| Guest {
         id: GuestId(id),

@@ -47,7 +47,7 @@ pub fn client_of(source: usize) -> Client {
         .checked_sub(MAX_GUESTS)
         .and_then(|server| SERVER.get(server))
         .copied()
-        .unwrap_or(Client::Vmm(GuestId(source as u8)))
+        .unwrap_or(Client::Vmm(GuestId(source as u16)))
 }
 
 impl Sources {

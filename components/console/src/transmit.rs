@@ -122,7 +122,7 @@ impl Transmitter {
     }
 
     fn put_port(&mut self, number: usize, ports: &mut Ports, wake: &mut dyn FnMut(GuestId)) {
-        let guest = GuestId((number / PORTS) as u8);
+        let guest = GuestId((number / PORTS) as u16);
         let port = port_of(number % PORTS);
         let mut bytes = [0; TURN_BYTES];
         let drained = ports.drain(guest, port, &mut bytes);
@@ -131,7 +131,7 @@ impl Transmitter {
         }
         if drained.bytes > 0 {
             let channel = Channel::Console {
-                guest: guest.0,
+                guest: (number / PORTS) as u8,
                 port: port_number(port),
             };
             self.put(channel, bytes.get(..drained.bytes).unwrap_or(&[]));

@@ -23,6 +23,7 @@ fn settings() -> Settings {
         weight: 5000,
         on_refusal: balancer::OnRefusal::Mark,
         deadline_ms: 2000,
+        on_silence: balancer::OnSilence::Keep,
     }
 }
 
@@ -40,6 +41,7 @@ fn row() -> Row {
         status: balancer::Status::Ok,
         flag: balancer::Flag::None,
         oom_kills: 0,
+        age_ms: 0,
     }
 }
 
@@ -208,7 +210,10 @@ impl Board {
             port: Port::Console,
             bytes: Chunk::from_slice(bytes).unwrap(),
         };
-        match self.server.serve(Client::Vmm(GuestId(guest)), request) {
+        match self
+            .server
+            .serve(Client::Vmm(GuestId(u16::from(guest))), request)
+        {
             Reply::Taken(taken) => taken,
             other => panic!("{other:?}"),
         }

@@ -42,10 +42,7 @@ impl Client {
     /// The client a badge stands for, or `None` for a badge nobody was given.
     #[must_use]
     pub const fn from_badge(badge: u64) -> Option<Self> {
-        let id = (badge & 0xffff) as u8;
-        if badge & 0xff00 != 0 {
-            return None;
-        }
+        let id = (badge & 0xffff) as u16;
         match (badge >> KIND_SHIFT, id) {
             (1, id) => Some(Self::Vmm(GuestId(id))),
             (2, 0) => Some(Self::Balancer),
@@ -68,7 +65,9 @@ impl Client {
     #[must_use]
     pub const fn log_id(self) -> u8 {
         match self {
-            Self::Vmm(GuestId(id)) => FIRST_VMM_LOG.saturating_add(id),
+            Self::Vmm(GuestId(id)) => {
+                FIRST_VMM_LOG.saturating_add(if id < 256 { id as u8 } else { u8::MAX })
+            }
             Self::Balancer => 2,
             Self::Console => 3,
             Self::Supervisor => 4,
@@ -88,7 +87,7 @@ impl Client {
             5 => Some(Self::Cleaner),
             6 => Some(Self::MemoryServer),
             7 => Some(Self::Timer),
-            FIRST_VMM_LOG.. => Some(Self::Vmm(GuestId(log_id - FIRST_VMM_LOG))),
+            FIRST_VMM_LOG.. => Some(Self::Vmm(GuestId((log_id - FIRST_VMM_LOG) as u16))),
             _ => None,
         }
     }
@@ -149,7 +148,7 @@ mod tests {
             assert_ne!(client.badge(), 0);
             assert_eq!(Client::from_log_id(client.log_id()), Some(client));
         }
-        for badge in [0, 1, 0x2_0001, 0x9_0000, u64::MAX, 0x1_0100] {
+        for badge in [0, 1, 0x2_0001, 0x9_0000, u64::MAX, 0x101_0001] {
             assert_eq!(Client::from_badge(badge), None, "{badge:#x}");
         }
     }

@@ -15,6 +15,18 @@ pub enum OnRefusal {
     Revoke,
 }
 
+/// What happens to a guest that fell silent: it gave no fresh figure for 60 s of board time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OnSilence {
+    /// It is named and left alone.
+    #[default]
+    Keep,
+    /// It is started again.
+    Restart,
+    /// It is stopped.
+    Stop,
+}
+
 /// Whether a guest's memory follows its demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Mode {
@@ -40,6 +52,8 @@ pub struct Settings {
     pub on_refusal: OnRefusal,
     /// Milliseconds a reclaim may take before its size is added (1 s per GiB asked); default 2000.
     pub deadline_ms: u32,
+    /// What follows silence.
+    pub on_silence: OnSilence,
 }
 
 /// What a VMM knows of its guest, in KiB where the guest counts pages.
@@ -49,6 +63,14 @@ pub struct Report {
     pub visible_kib: u64,
     /// `available` from the balloon statistics, or `None` while the guest's driver has not reported.
     pub available_kib: Option<u64>,
+    /// How old the guest's own figures are at the moment of this report, in milliseconds. Figures that the guest did not
+    /// refresh for this report are no news.
+    pub age_ms: u32,
+    /// The most that the guest's mechanisms can bring it to, in KiB of visible memory; `None` when nothing but its
+    /// maximum limits it.
+    pub reach_kib: Option<u64>,
+    /// Whether the guest takes what it is offered.
+    pub uptake: Uptake,
     /// `free` from the statistics.
     pub free_kib: Option<u64>,
     /// Total memory by the guest's own count.
@@ -65,6 +87,16 @@ pub struct Report {
     pub deflating_kib: u64,
     /// The guest's OOM notifier deflated the balloon, or a fault hit a reported frame, since the last report.
     pub urgent: Urgency,
+}
+
+/// Whether a guest takes the memory that it is offered, as its own total shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Uptake {
+    /// It does, or nothing was offered.
+    #[default]
+    Taken,
+    /// Memory was offered, and the guest's own total did not move with it.
+    NotTaken,
 }
 
 /// Whether a report is one of the events on which memory must grow at once.
@@ -172,6 +204,8 @@ pub enum Change {
     Weight(u16),
     /// On refusal.
     OnRefusal(OnRefusal),
+    /// On silence.
+    OnSilence(OnSilence),
 }
 
 /// The balancer's answer.
@@ -245,6 +279,10 @@ pub enum Flag {
     AtMaximum,
     /// Paused.
     Paused,
+    /// It reported before, and its figures are older than 60 s.
+    Silent,
+    /// It does not take the memory that it is offered.
+    NotTaking,
 }
 
 /// What the balancer knows of a guest.
@@ -274,6 +312,8 @@ pub struct Row {
     pub flag: Flag,
     /// OOM kills seen since the start.
     pub oom_kills: u32,
+    /// How old the guest's own figures are, in milliseconds; saturates.
+    pub age_ms: u32,
 }
 
 /// What the balancer knows of the host.
@@ -289,6 +329,8 @@ pub struct HostRow {
     pub headroom: Pieces,
     /// Being cleaned.
     pub cleaning: Pieces,
+    /// Free, but promised to the guests that reported it free: they may touch it at any moment.
+    pub reported: Pieces,
     /// Decisions taken since the start.
     pub rounds: u32,
 }

@@ -9,7 +9,7 @@ use crate::watch::{Watch, Watched};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides name it in `Hello`.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// A request with a number that its answer repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

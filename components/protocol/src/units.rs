@@ -13,7 +13,7 @@ pub const MAX_GUESTS: usize = 16;
 
 /// A guest's number: its position in the system description, `0..MAX_GUESTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct GuestId(pub u8);
+pub struct GuestId(pub u16);
 
 /// A piece's number in the memory server's pool, `0..total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

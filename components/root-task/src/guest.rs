@@ -151,7 +151,7 @@ impl Guest {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use protocol::balancer::{Mode, OnRefusal, Settings};
+    use protocol::balancer::{Mode, OnRefusal, OnSilence, Settings};
     use protocol::memory::Bounds;
     use protocol::units::Pieces;
 
@@ -167,6 +167,7 @@ pub(crate) mod tests {
             weight: 5000,
             on_refusal: OnRefusal::Mark,
             deadline_ms: 2000,
+            on_silence: OnSilence::Keep,
         }
     }
 

@@ -113,7 +113,7 @@ impl<'a> Supervisor<'a> {
 
     /// Starts the guests that start at boot, then serves for ever. Returns only where there is no kernel.
     pub fn run(mut self) -> Result<(), Failure> {
-        for (index, guest) in (0u8..).zip(self.guests) {
+        for (index, guest) in (0u16..).zip(self.guests) {
             if guest.autostart == Autostart::AtBoot {
                 self.event(GuestId(index), Event::Start);
             }
@@ -284,7 +284,7 @@ impl<'a> Supervisor<'a> {
     /// Asks the balancer for room for the guests that wait, in order, and comes back in a while if some still wait.
     fn ask_for_room(&mut self) {
         let mut waiting = 0u32;
-        for id in (0..self.entries.len() as u8).map(GuestId) {
+        for id in (0..self.entries.len() as u16).map(GuestId) {
             if self.entry(id).map(|entry| entry.life.state()) != Some(GuestState::Waiting) {
                 continue;
             }

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn every_alarm_has_its_place_and_every_client_its_slot() {
-        let vmms = (0..MAX_GUESTS as u8).map(|guest| Client::Vmm(GuestId(guest)));
+        let vmms = (0..MAX_GUESTS as u16).map(|guest| Client::Vmm(GuestId(guest)));
         let others = [Client::Balancer, Client::Console, Client::Supervisor];
         let mut places = Vec::new();
         let mut slots = Vec::new();
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(slots.len(), MAX_GUESTS + 3);
         assert!(slots.iter().all(|slot| *slot < 1 << slots::timer::RADIX));
         for alarm in [Alarm::Work, Alarm::Guest] {
-            let foreign = Client::Vmm(GuestId(MAX_GUESTS as u8));
+            let foreign = Client::Vmm(GuestId(MAX_GUESTS as u16));
             assert_eq!(AlarmIndex::of(foreign, alarm), None);
             assert_eq!(AlarmIndex::of(Client::Cleaner, alarm), None);
         }

@@ -45,7 +45,7 @@ pub struct FakeKernel {
     /// The copy in the outgoing slot.
     pub outgoing: Option<PieceId>,
     /// Signals sent to guests, counted.
-    pub guest_signals: BTreeMap<u8, u32>,
+    pub guest_signals: BTreeMap<u16, u32>,
     /// Signals sent to the balancer.
     pub balancer_signals: u32,
     /// Pieces handed to the cleaner while its call was held.

@@ -29,7 +29,9 @@ const fn place_code(place: Place) -> u8 {
     match place {
         Place::Pool => POOL,
         Place::Dirty => DIRTY,
-        Place::Guest(GuestId(id)) => GUEST_0 + id,
+        Place::Guest(GuestId(id)) if (id as usize) < MAX_GUESTS => GUEST_0 + id as u8,
+        // There is no such guest: a code without a list.
+        Place::Guest(_) => CLEANING - 1,
     }
 }
 
@@ -37,7 +39,7 @@ const fn place_of(code: u8) -> Place {
     match code {
         POOL => Place::Pool,
         DIRTY => Place::Dirty,
-        guest => Place::Guest(GuestId(guest.wrapping_sub(GUEST_0))),
+        guest => Place::Guest(GuestId(guest.wrapping_sub(GUEST_0) as u16)),
     }
 }
 
@@ -222,7 +224,7 @@ mod tests {
         prop_oneof![
             Just(Place::Pool),
             Just(Place::Dirty),
-            (0..MAX_GUESTS as u8).prop_map(|id| Place::Guest(GuestId(id))),
+            (0..MAX_GUESTS as u16).prop_map(|id| Place::Guest(GuestId(id))),
         ]
     }
 

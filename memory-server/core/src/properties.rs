@@ -12,7 +12,7 @@ use protocol::units::{GuestId, PieceId, Pieces};
 use std::collections::BTreeMap;
 
 const PIECES: u32 = 24;
-const GUESTS: u8 = 4;
+const GUESTS: u16 = 4;
 
 pub(crate) type Small = Server<64>;
 
@@ -22,15 +22,15 @@ enum Step {
     /// A client asks.
     Ask(Client, Request),
     /// A guest returns one of the pieces that it holds.
-    ReturnOwn(u8, usize, ReturnReason),
+    ReturnOwn(u16, usize, ReturnReason),
     /// The cleaner thread finishes what it was given, or comes with its first call.
     Clean,
     /// The cleaner's retype fails.
     CleanFails,
     /// A VMM copies a frame it may hold to another one.
-    Leak(u32, u8, u8),
+    Leak(u32, u16, u16),
     /// A VMM writes.
-    Write(u32, u8),
+    Write(u32, u16),
     /// The kernel will refuse the n-th operation from now.
     Fail(u32),
     /// The server dies and comes back.
@@ -54,7 +54,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
 }
 
 fn guest() -> impl Strategy<Value = GuestId> {
-    prop_oneof![12 => 0..GUESTS, 1 => any::<u8>()].prop_map(GuestId)
+    prop_oneof![12 => 0..GUESTS, 1 => any::<u16>()].prop_map(GuestId)
 }
 
 fn why() -> impl Strategy<Value = ReturnReason> {
@@ -89,7 +89,7 @@ fn request() -> impl Strategy<Value = Request> {
 
 /// Who really may ask it, most of the time; anybody, now and then.
 fn ask() -> impl Strategy<Value = Step> {
-    (request(), guest(), 0u8..20).prop_map(|(request, guest, who)| {
+    (request(), guest(), 0u16..20).prop_map(|(request, guest, who)| {
         let client = match (who, &request) {
             (0, _) => Client::Vmm(guest),
             (1, _) => Client::Balancer,
@@ -132,9 +132,9 @@ pub(crate) struct World {
     /// What the cleaner was given; `None` once it waits in its held call.
     in_cleaner: Option<Option<PieceId>>,
     /// What each guest was told it was granted, and holds as far as it knows.
-    told: BTreeMap<u8, Vec<PieceId>>,
+    told: BTreeMap<u16, Vec<PieceId>>,
     /// What each guest reported free and has neither touched nor given up, by the answers alone.
-    earmarks: BTreeMap<u8, u32>,
+    earmarks: BTreeMap<u16, u32>,
     faulty: Faults,
 }
 
@@ -315,7 +315,7 @@ impl World {
 
     /// M1 to M5, and the index against the capabilities.
     pub(crate) fn check(&self) {
-        let mut at_guest: BTreeMap<u8, u32> = BTreeMap::new();
+        let mut at_guest: BTreeMap<u16, u32> = BTreeMap::new();
         for (index, piece) in self.kernel.pieces.iter().enumerate() {
             let id = PieceId(index as u32);
             match self.server.ledger().state(id) {
@@ -363,7 +363,7 @@ impl World {
             }
         }
         let mut claims = 0u64;
-        for (id, slot) in (0u8..).zip(self.server.guests()) {
+        for (id, slot) in (0u16..).zip(self.server.guests()) {
             let held = at_guest.get(&id).copied().unwrap_or(0);
             let Some(guest) = slot else {
                 assert_eq!(held, 0, "guest {id} is unknown and holds pieces");

@@ -100,7 +100,7 @@ pub(crate) fn find<K: Kernel>(
     piece: PieceId,
     expected: Option<Place>,
 ) -> Option<Place> {
-    let guests = (0..MAX_GUESTS as u8).map(|id| Place::Guest(GuestId(id)));
+    let guests = (0..MAX_GUESTS as u16).map(|id| Place::Guest(GuestId(id)));
     expected
         .into_iter()
         .chain([Place::Dirty, Place::Pool])

@@ -30,7 +30,7 @@ pub struct Rig {
     /// The board.
     pub board: Board,
     agents: Agents,
-    guests: u8,
+    guests: u16,
     said: Vec<String>,
     watch: Watch,
     /// When memory was looked at last.
@@ -69,7 +69,7 @@ impl Rig {
                     version, guests, ..
                 }) => {
                     ensure!(version == VERSION, "the board speaks version {version}");
-                    rig.guests = guests;
+                    rig.guests = u16::from(guests);
                 }
                 Ok(other) => bail!("the board greets with {other:?}"),
                 Err(error) if rig.board.is_closed() || Instant::now() >= until => {

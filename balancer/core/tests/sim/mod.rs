@@ -7,7 +7,8 @@ use memory_server_core::fake::FakeKernel;
 use memory_server_core::{Outcome, Server};
 use protocol::badge::Client;
 use protocol::balancer::{
-    Counters, Mode, NextReport, OnRefusal, Reply, Report, Request, Row, Settings, Urgency,
+    Counters, Mode, NextReport, OnRefusal, OnSilence, Reply, Report, Request, Row, Settings,
+    Urgency,
 };
 use protocol::memory::{self, Bounds, Purpose, ReturnReason};
 use protocol::units::{GuestId, PieceId, Pieces};
@@ -182,6 +183,7 @@ pub fn settings(minimum_mib: u32, startup_mib: u32, maximum_mib: u32) -> Setting
         weight: 5000,
         on_refusal: OnRefusal::Mark,
         deadline_ms: 2000,
+        on_silence: OnSilence::Keep,
     }
 }
 
@@ -214,7 +216,7 @@ impl Host {
         idle_mib: u64,
         patience_ms: u64,
     ) -> Result<usize, Box<Reply>> {
-        let id = GuestId(self.guests.len() as u8);
+        let id = GuestId(self.guests.len() as u16);
         let bounds = settings.bounds;
         let until = self.now_ms + patience_ms;
         loop {
@@ -273,7 +275,7 @@ impl Host {
     }
 
     pub fn row(&mut self, index: usize) -> Row {
-        let guest = GuestId(index as u8);
+        let guest = GuestId(index as u16);
         match self.ask(Client::Console, Request::Row(guest)) {
             Reply::Row(row) => row,
             other => panic!("{other:?}"),
@@ -281,7 +283,7 @@ impl Host {
     }
 
     pub fn why(&mut self, index: usize) -> String {
-        match self.ask(Client::Console, Request::Why(GuestId(index as u8))) {
+        match self.ask(Client::Console, Request::Why(GuestId(index as u16))) {
             Reply::Why(why) => why.as_str().to_owned(),
             other => panic!("{other:?}"),
         }

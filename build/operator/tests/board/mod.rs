@@ -122,6 +122,7 @@ impl World {
             status: balancer::Status::Ok,
             flag: balancer::Flag::None,
             oom_kills: 0,
+            age_ms: 0,
         })
     }
 }
@@ -333,6 +334,7 @@ pub fn settings(minimum: u32, startup: u32, maximum: u32) -> Settings {
         weight: 5000,
         on_refusal: balancer::OnRefusal::Mark,
         deadline_ms: 2000,
+        on_silence: balancer::OnSilence::Keep,
     }
 }
 
@@ -416,7 +418,7 @@ fn serve(
                     port: Port::Agent,
                     bytes: Chunk::from_slice(chunk).unwrap(),
                 };
-                server.serve(Client::Vmm(GuestId(index as u8)), request);
+                server.serve(Client::Vmm(GuestId(index as u16)), request);
             }
             if fault == Fault::SwitchedOff && bytes.windows(7).any(|word| word == b"touched") {
                 return;

@@ -6,7 +6,7 @@ use crate::problem::Problem;
 use crate::quantity::{MIB, show_bytes};
 use crate::reader::{At, Problems, Reader};
 use crate::{Context, Source};
-use protocol::balancer::{Mode, OnRefusal, Settings};
+use protocol::balancer::{Mode, OnRefusal, OnSilence, Settings};
 use protocol::memory::Bounds;
 use protocol::slots;
 use protocol::system::{Autostart, COMMAND_LINE_BYTES, Interface};
@@ -108,6 +108,7 @@ pub(super) fn read_guest(
             weight,
             on_refusal,
             deadline_ms: deadline,
+            on_silence: OnSilence::Keep,
         },
         name,
         minimum,

@@ -1,7 +1,7 @@
 //! What the balancer hears of a machine.
 
 use super::Machine;
-use protocol::balancer::Report;
+use protocol::balancer::{Report, Uptake};
 use protocol::units::PIECE_BYTES;
 
 /// What a guest has at some moment, as the balancer counts.
@@ -40,6 +40,9 @@ impl Machine {
         Report {
             visible_kib: had.visible_kib,
             available_kib: in_kib(statistics.available),
+            age_ms: 0,
+            reach_kib: None,
+            uptake: Uptake::Taken,
             free_kib: in_kib(statistics.free),
             total_kib: in_kib(statistics.total),
             stranded_kib: u64::from(self.table.stranded_pages()) * 4,
