@@ -1,14 +1,11 @@
-//! The state machine: what the component asks of the policy, and each decision.
+//! The state machine: what the component asks of the policy. A decision is in `decide`.
 
-use crate::guest::{BALANCED_MS, Guest, ReclaimStep};
-use crate::plan::{Entry, Supply, plan};
+use crate::cadence::SHORT_SUPPLY_MS;
+use crate::guest::Guest;
+use crate::plan::{FLOOR, Supply};
 use crate::refusal::Refusal;
 use crate::settings::{change, check};
-use crate::share::{Parts, fill};
-use crate::why::{Reason, Why};
-use protocol::balancer::{
-    Change, Flag, HostRow, NextReport, OnRefusal, PauseState, Reply, Report, Row, Settings, Urgency,
-};
+use protocol::balancer::{Change, HostRow, NextReport, PauseState, Reply, Report, Row, Settings};
 use protocol::memory::{Account, Bounds, HostAccount};
 use protocol::units::{GuestId, Line, MAX_GUESTS, Pieces};
 
@@ -16,25 +13,31 @@ use protocol::units::{GuestId, Line, MAX_GUESTS, Pieces};
 const ROOM_MS: u64 = 10_000;
 /// A guest may wait this long for what others could give and do not (they are late, or their demand is just falling).
 const PATIENCE_MS: u64 = 30_000;
-/// A change of target below this part of it is not worth a guest's work, unless the guest is short.
-const DEAD_BAND_PART: u32 = 128;
-/// A guest may always be asked for this much at a time, whatever it holds (128 MiB).
-const STEP_DOWN_PIECES: u32 = 64;
-/// A guest may always grow by this much at a time, whatever it holds (256 MiB).
-const STEP_UP_PIECES: u32 = 128;
+/// So many guests make a decision cost about a millisecond's worth of requests; two decisions for urgent reports are at
+/// least one millisecond for each so many apart. What comes in between is decided together.
+const GUESTS_PER_MS: u64 = 32;
 
 /// What the memory server says at the moment of a decision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot<const N: usize = MAX_GUESTS> {
     /// The host's account.
     pub host: HostAccount,
     /// Each admitted guest's account.
-    pub accounts: [Option<Account>; MAX_GUESTS],
+    pub accounts: [Option<Account>; N],
 }
 
-impl Snapshot {
+impl<const N: usize> Default for Snapshot<N> {
+    fn default() -> Self {
+        Self {
+            host: HostAccount::default(),
+            accounts: [None; N],
+        }
+    }
+}
+
+impl<const N: usize> Snapshot<N> {
     /// Pieces that nobody has a claim on.
-    fn unpromised(&self) -> Pieces {
+    pub(crate) fn unpromised(&self) -> Pieces {
         self.host
             .pool
             .plus(self.host.cleaning)
@@ -61,8 +64,58 @@ pub enum Action {
     },
 }
 
-/// The actions of one decision, in order: first those that free memory, then those that promise it.
-pub type Actions = heapless::Vec<Action, { 3 * MAX_GUESTS }>;
+/// The actions of one decision, in order: those that free memory, those that promise it, reminders and force.
+#[derive(Clone, Debug, Default)]
+pub struct Actions<const N: usize = MAX_GUESTS> {
+    frees: heapless::Vec<Action, N>,
+    promises: heapless::Vec<Action, N>,
+    reclaims: heapless::Vec<Action, N>,
+}
+
+impl<const N: usize> Actions<N> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            frees: heapless::Vec::new(),
+            promises: heapless::Vec::new(),
+            reclaims: heapless::Vec::new(),
+        }
+    }
+
+    // There is room in each: at most one action of a kind for a guest.
+
+    pub(crate) fn free(&mut self, action: Action) {
+        let _ = self.frees.push(action);
+    }
+
+    pub(crate) fn promise(&mut self, action: Action) {
+        let _ = self.promises.push(action);
+    }
+
+    pub(crate) fn reclaim(&mut self, action: Action) {
+        let _ = self.reclaims.push(action);
+    }
+
+    /// The actions in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Action> + '_ {
+        self.frees
+            .iter()
+            .chain(&self.promises)
+            .chain(&self.reclaims)
+            .copied()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frees.len() + self.promises.len() + self.reclaims.len()
+    }
+
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
 
 /// Whether a report asks for a decision at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,25 +135,27 @@ struct Room {
     until_ms: u64,
 }
 
-/// The policy's state.
-pub struct Balancer {
-    reserve: Pieces,
-    guests: [Option<Guest>; MAX_GUESTS],
-    rooms: [Option<Room>; MAX_GUESTS],
-    host: HostAccount,
-    rounds: u32,
+/// The policy's state, for guests numbered below `N`.
+pub struct Balancer<const N: usize = MAX_GUESTS> {
+    pub(crate) reserve: Pieces,
+    pub(crate) guests: [Option<Guest>; N],
+    rooms: [Option<Room>; N],
+    pub(crate) host: HostAccount,
+    pub(crate) rounds: u32,
     /// Whether the last decision had enough for all.
-    supply: Supply,
+    pub(crate) supply: Supply,
+    /// When the last decision was made.
+    pub(crate) decided_ms: u64,
 }
 
-impl Balancer {
+impl<const N: usize> Balancer<N> {
     /// A policy without guests that keeps `reserve` out of all targets.
     #[must_use]
     pub const fn new(reserve: Pieces) -> Self {
         Self {
             reserve,
-            guests: [const { None }; MAX_GUESTS],
-            rooms: [None; MAX_GUESTS],
+            guests: [const { None }; N],
+            rooms: [None; N],
             host: HostAccount {
                 total: Pieces(0),
                 pool: Pieces(0),
@@ -110,6 +165,7 @@ impl Balancer {
             },
             rounds: 0,
             supply: Supply::Enough,
+            decided_ms: 0,
         }
     }
 
@@ -221,20 +277,18 @@ impl Balancer {
         report: &Report,
     ) -> Result<(NextReport, Urgent), Refusal> {
         let supply = self.supply;
+        let count = self.each().count() as u64;
+        let is_recent = now_ms < self.decided_ms + 1 + count / GUESTS_PER_MS;
         let Some(guest) = self.guest_mut(guest) else {
             return Err(Refusal::NotRunning(guest));
         };
         let (urgent, in_ms) = guest.take_report(now_ms, report);
-        // What somebody uses no longer, others wait for.
         let in_ms = match supply {
             Supply::Enough => in_ms,
-            Supply::Short => in_ms.min(BALANCED_MS),
+            Supply::Short => in_ms.min(SHORT_SUPPLY_MS),
         };
         let keep = guest.keep();
-        let urgent = match report.urgent {
-            Urgency::Event | Urgency::Starved => Urgent::Yes,
-            Urgency::Periodic => urgent,
-        };
+        let urgent = if is_recent { Urgent::No } else { urgent };
         Ok((NextReport { in_ms, keep }, urgent))
     }
 
@@ -245,7 +299,7 @@ impl Balancer {
         now_ms: u64,
         guest: GuestId,
         bounds: Bounds,
-        snapshot: &Snapshot,
+        snapshot: &Snapshot<N>,
     ) -> Reply {
         let index = usize::from(guest.0);
         let earlier = self.rooms.get_mut(index).and_then(Option::take);
@@ -260,18 +314,16 @@ impl Balancer {
         let debt = self.debt(now_ms, snapshot);
         let mut from_willing = Pieces(0);
         let mut from_late = Pieces(0);
-        for (_, guest) in self.each() {
+        for guest in self.each() {
             if guest.left(now_ms).is_some() {
                 continue;
             }
             let claim = guest.claim(guest.account.target);
-            let now = claim.minus(Pieces(guest.entry(now_ms).floor));
-            let soon = claim.minus(guest.floor_soon());
+            let can_give = claim.minus(Pieces(guest.entry(now_ms).level(FLOOR)));
             if guest.is_unresponsive() {
-                from_late = from_late.plus(now.max(soon));
+                from_late = from_late.plus(can_give);
             } else {
-                from_willing = from_willing.plus(now);
-                from_late = from_late.plus(soon.minus(now));
+                from_willing = from_willing.plus(can_give);
             }
         }
         let available = free.plus(from_willing).minus(debt);
@@ -291,152 +343,6 @@ impl Balancer {
         } else {
             Reply::Wait {
                 missing: needed.minus(free),
-            }
-        }
-    }
-
-    /// A decision: call it on each tick, when memory came back, and when a report is urgent.
-    pub fn decide(&mut self, now_ms: u64, snapshot: &Snapshot) -> Actions {
-        self.rounds = self.rounds.wrapping_add(1);
-        self.take_accounts(snapshot);
-        let mut actions = Actions::new();
-        let mut entries = [Entry::default(); MAX_GUESTS];
-        let mut claims = Pieces(0);
-        for (entry, (index, guest)) in self.each_slot(&mut entries) {
-            if snapshot.accounts.get(index).is_some_and(Option::is_some)
-                && guest.left(now_ms).is_none()
-                && !guest.is_unresponsive()
-            {
-                *entry = guest.entry(now_ms);
-                claims = claims.plus(guest.claim(guest.account.target));
-            }
-        }
-        let free = self.free(now_ms, snapshot);
-        let capacity = claims.plus(free).minus(self.debt(now_ms, snapshot));
-        let plan = plan(capacity.0, &entries);
-        self.supply = plan.supply;
-
-        let mut budget = free;
-        // What nobody has a claim on, the reserve too: for such it is there.
-        let mut spare = snapshot.unpromised();
-        let mut needs = Parts::default();
-        let reserve_debt = self.debt(now_ms, snapshot);
-        // What those lack who are short now.
-        let lacking = plan
-            .goals
-            .iter()
-            .zip(&self.guests)
-            .filter_map(|(goal, slot)| slot.as_ref().map(|guest| (goal, guest)))
-            .filter(|(_, guest)| guest.is_short())
-            .fold(Pieces(0), |sum, (goal, guest)| {
-                sum.plus(Pieces(*goal).minus(guest.claim(guest.account.target)))
-            });
-        let rows = entries.iter().zip(plan.goals).zip(plan.reasons);
-        for (index, (slot, ((entry, goal), reason))) in self.guests.iter_mut().zip(rows).enumerate()
-        {
-            let Some(guest) = slot else { continue };
-            if snapshot.accounts.get(index).is_none_or(Option::is_none) {
-                continue;
-            }
-            let id = GuestId(index as u16);
-            let current = guest.account.target;
-            let mut why = Why {
-                reason,
-                mode: guest.settings.mode,
-                demand: Pieces(entry.demand),
-                buffer_percent: guest.settings.buffer_percent,
-                want: Pieces(entry.want),
-                floor: Pieces(entry.floor),
-                held: guest.held(),
-                target: current,
-                goal: Pieces(goal),
-            };
-            if let Some(flag) = guest.left(now_ms) {
-                // It keeps what it has: a target below that is taken back, which promises nothing new.
-                why.reason = Reason::Left(flag);
-                if flag == Flag::Paused && current < guest.held() {
-                    let target = guest.held().min(guest.account.maximum);
-                    push(&mut actions, id, target);
-                    why.target = target;
-                }
-            } else if let Some(target) = guest.deflates_to() {
-                why.reason = Reason::Deflates;
-                let more = target.minus(guest.claim(current));
-                if target > current && more <= spare {
-                    push(&mut actions, id, target);
-                    spare = spare.minus(more);
-                    budget = budget.minus(more);
-                    why.target = target;
-                }
-            } else if guest.is_unresponsive() {
-                why.reason = Reason::Unresponsive;
-            } else {
-                let goal = step(*entry, guest.claim(current), goal);
-                let target = guest.target_for(now_ms, goal);
-                let short = guest.is_short() && target > current;
-                // A guest that waits to start may lack no more than one piece.
-                // And all that a short one lacks may be less than is worth a large guest's work otherwise.
-                let lacks_little = lacking > budget && !worth(current, current.minus(lacking));
-                let owed = reserve_debt > Pieces(0) || lacks_little;
-                if target < current && (owed || worth(current, target)) {
-                    let before = guest.claim(current);
-                    push(&mut actions, id, target);
-                    guest.note_target(now_ms, target);
-                    budget = budget.plus(before.minus(guest.claim(target)));
-                    why.target = target;
-                } else if target > current && (short || worth(current, target)) {
-                    let need = target.minus(guest.claim(current));
-                    if let Some(part) = needs.get_mut(index) {
-                        part.want = need.0;
-                        part.weight = entry.weight;
-                    }
-                    if need == Pieces(0) {
-                        push(&mut actions, id, target);
-                        guest.note_target(now_ms, target);
-                        why.target = target;
-                    }
-                }
-            }
-            guest.why = why;
-        }
-        // What was cancelled fills the reserve first.
-        let (given, _) = fill(budget.minus(reserve_debt).0, &needs);
-        for (index, (slot, given)) in self.guests.iter_mut().zip(given).enumerate() {
-            let Some(guest) = slot else { continue };
-            if given > 0 {
-                let target = guest.claim(guest.account.target).plus(Pieces(given));
-                push(&mut actions, GuestId(index as u16), target);
-                guest.note_target(now_ms, target);
-                guest.why.target = target;
-            }
-        }
-        self.follow_reclaims(now_ms, snapshot, &mut actions);
-        for (_, guest) in self.each_mut() {
-            guest.update_status(now_ms);
-        }
-        actions
-    }
-
-    /// Reminders, deadlines and force.
-    fn follow_reclaims(&mut self, now_ms: u64, snapshot: &Snapshot, actions: &mut Actions) {
-        for (index, guest) in self.each_mut() {
-            if snapshot.accounts.get(index).is_none_or(Option::is_none)
-                || guest.left(now_ms).is_some()
-            {
-                continue;
-            }
-            let id = GuestId(index as u16);
-            let target = guest.why.target;
-            match guest.follow_reclaim(now_ms, target) {
-                ReclaimStep::Wait => {}
-                ReclaimStep::Remind => push(actions, id, target),
-                ReclaimStep::Passed => {
-                    if guest.settings.on_refusal == OnRefusal::Revoke {
-                        let pieces = guest.held().minus(target);
-                        // There is room: at most one target, one reminder or one revocation each.
-                        let _ = actions.push(Action::Revoke { guest: id, pieces });
-                    }
-                }
             }
         }
     }
@@ -461,9 +367,9 @@ impl Balancer {
                 .minus(self.host.promised)
                 .minus(self.reserve),
             cleaning: self.host.cleaning,
-            reported: self.each().fold(Pieces(0), |sum, (_, guest)| {
-                sum.plus(guest.account.earmarked)
-            }),
+            reported: self
+                .each()
+                .fold(Pieces(0), |sum, guest| sum.plus(guest.account.earmarked)),
             rounds: self.rounds,
         }
     }
@@ -475,7 +381,7 @@ impl Balancer {
     }
 
     /// Room that is promised to guests about to start, and not yet to be seen in the accounts.
-    fn rooms(&self, now_ms: u64, snapshot: &Snapshot) -> Pieces {
+    fn rooms(&self, now_ms: u64, snapshot: &Snapshot<N>) -> Pieces {
         self.rooms
             .iter()
             .zip(&snapshot.accounts)
@@ -486,7 +392,7 @@ impl Balancer {
     }
 
     /// What targets may still grow by.
-    fn free(&self, now_ms: u64, snapshot: &Snapshot) -> Pieces {
+    pub(crate) fn free(&self, now_ms: u64, snapshot: &Snapshot<N>) -> Pieces {
         snapshot
             .unpromised()
             .minus(self.reserve)
@@ -494,13 +400,13 @@ impl Balancer {
     }
 
     /// By how much the reserve and the rooms are not there.
-    fn debt(&self, now_ms: u64, snapshot: &Snapshot) -> Pieces {
+    pub(crate) fn debt(&self, now_ms: u64, snapshot: &Snapshot<N>) -> Pieces {
         self.reserve
             .plus(self.rooms(now_ms, snapshot))
             .minus(snapshot.unpromised())
     }
 
-    fn take_accounts(&mut self, snapshot: &Snapshot) {
+    pub(crate) fn take_accounts(&mut self, snapshot: &Snapshot<N>) {
         self.host = snapshot.host;
         for (slot, account) in self.guests.iter_mut().zip(snapshot.accounts) {
             if let (Some(guest), Some(account)) = (slot, account) {
@@ -517,46 +423,7 @@ impl Balancer {
         self.guests.get_mut(usize::from(guest.0))?.as_mut()
     }
 
-    fn each(&self) -> impl Iterator<Item = (usize, &Guest)> {
-        self.guests
-            .iter()
-            .enumerate()
-            .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
+    fn each(&self) -> impl Iterator<Item = &Guest> {
+        self.guests.iter().flatten()
     }
-
-    fn each_mut(&mut self) -> impl Iterator<Item = (usize, &mut Guest)> {
-        self.guests
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(index, slot)| Some((index, slot.as_mut()?)))
-    }
-
-    fn each_slot<'a>(
-        &'a self,
-        entries: &'a mut [Entry; MAX_GUESTS],
-    ) -> impl Iterator<Item = (&'a mut Entry, (usize, &'a Guest))> {
-        entries
-            .iter_mut()
-            .zip(self.guests.iter().enumerate())
-            .filter_map(|(entry, (index, slot))| Some((entry, (index, slot.as_ref()?))))
-    }
-}
-
-/// One step towards a goal: down to half of what a guest holds, up to twice what is promised to it (`claim`).
-fn step(entry: Entry, claim: Pieces, goal: u32) -> Pieces {
-    let down = (entry.held / 2).max(STEP_DOWN_PIECES);
-    let up = claim.0.max(STEP_UP_PIECES);
-    let least = entry.held.saturating_sub(down);
-    let most = claim.0.saturating_add(up);
-    Pieces(goal.clamp(least.min(most), most))
-}
-
-/// Whether a change of target is worth a guest's work.
-fn worth(current: Pieces, goal: Pieces) -> bool {
-    current.0.abs_diff(goal.0) > current.0 / DEAD_BAND_PART
-}
-
-fn push(actions: &mut Actions, guest: GuestId, target: Pieces) {
-    // There is room: at most one target, one reminder and one revocation a guest.
-    let _ = actions.push(Action::SetTarget { guest, target });
 }

@@ -3,17 +3,23 @@
 //! No clock (time is an argument, in milliseconds), no allocation, integers only, every table of fixed size, so the same
 //! crate runs in the balancer component, in the simulator among its tests, and under a model checker.
 //!
-//! # How a decision is made ([`Balancer::decide`])
-//! 1. *Demand* of each guest, from its reports: visible minus available; at least visible when the guest shows that it is
-//!    short (`observe`). For a decision it is the most of the last seconds, so that a demand that alternates does not send
-//!    memory to and fro.
-//! 2. *Want* = demand / (1 - buffer), *floor* = what a co-operative reclaim leaves alone (`floor`).
-//! 3. What is there for all of them is shared out (`plan`): everybody's want if it fits, and surplus stays where it is as
-//!    long as nobody needs it; else floors, then demand, then buffers, each by weight (`share`).
-//! 4. Targets go down at once, but never by more than half of what a guest holds at a time; they go up only by
-//!    what is free of promises at this moment (two phases).
-//! 5. A guest that was asked to give back is reminded, and past its deadline `Unresponsive`; the others are then served
-//!    without it.
+//! # The rules
+//! 1. *Demand* is now: visible minus available as the guest's last report says; at least visible when the guest shows that it
+//!    is short (`observe`). A guest that is short shows only what it sees, so it *needs* its demand with its buffer; any
+//!    other needs its demand and the low mark below which it would count as short.
+//! 2. *Want* = demand / (1 - buffer). *Floor* = minimum, what its kernel needs, and what it uses: no co-operative reclaim
+//!    goes below that (`floor`).
+//! 3. What is there for all is filled in by levels (`plan`): floors, needs, the buffers that guests have, what they used in
+//!    the last seconds, the buffers they lack, and last the surplus that they hold. The first level that does not fit is
+//!    shared by weight (`share`). So surplus stays where it is until somebody needs it; what a guest remembers is worth less
+//!    than what another needs, and less than nobody's buffer but that of a guest that came to want one a moment ago.
+//! 4. A move costs both guests, so memory moves for who lacks it: needs at once and to the piece; buffers from surplus at
+//!    once, from what another remembers or from another's buffer only after they were lacking for a second, and never for a
+//!    trifle.
+//! 5. Targets go down at once; they go up only by what is free of promises at this moment (two phases) (`decide`).
+//! 6. A guest that was asked to give back and gives nothing is late: others are asked in its place. It is reminded, and past
+//!    its deadline `Unresponsive` (`reclaim`). Old figures are no room (`guest`).
+//! 7. The next report is due before the guest can have used up what it has (`cadence`).
 //!
 //! # Invariants
 //! - Safety never depends on this crate: the memory server refuses what would break a promise, and a refused action changes
@@ -25,14 +31,18 @@
 #![forbid(unsafe_code)]
 
 mod balancer;
+mod cadence;
+mod decide;
 mod floor;
 mod guest;
 mod observe;
 mod plan;
+mod reclaim;
 mod refusal;
 mod service;
 mod settings;
 mod share;
+mod status;
 mod watcher;
 mod why;
 

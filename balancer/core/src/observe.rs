@@ -4,8 +4,8 @@ use protocol::balancer::{Counters, Report, Urgency};
 
 /// Seconds of swap-ins that count into the demand of a saturated guest.
 const SWAP_WINDOW_S: usize = 10;
-/// Seconds of demand that are remembered; no damping window is longer.
-pub(crate) const PEAK_WINDOW_S: usize = 16;
+/// Seconds of demand that are remembered: two whole ones beside the running one.
+pub(crate) const REMEMBERED_S: usize = 3;
 
 /// How far ahead a rising demand is followed, in milliseconds: about what a guest needs to take memory into use once its
 /// target is raised.
@@ -34,6 +34,8 @@ pub(crate) struct Observed {
     pub(crate) demand_kib: u64,
     /// How fast that rises, in KiB per second; 0 when it does not.
     pub(crate) rise_kib_s: u64,
+    /// What it will use of that before it could have back what it gave: [`AHEAD_MS`] of its rise, at most half its buffer.
+    pub(crate) ahead_kib: u64,
     /// Whether it is short.
     pub(crate) shortage: Shortage,
 }
@@ -50,7 +52,7 @@ impl Observed {
 pub(crate) struct Observer {
     counters: Counters,
     swapped_kib: Seconds<SWAP_WINDOW_S>,
-    demand_kib: Seconds<PEAK_WINDOW_S>,
+    demand_kib: Seconds<REMEMBERED_S>,
     last: Observed,
     /// What was used as of the report before the last.
     before_last_kib: u64,
@@ -77,14 +79,12 @@ impl Observer {
         let second = now_ms / 1000;
         self.swapped_kib.add(second, events.swapped_in_kib);
         self.oom_kills = self.oom_kills.saturating_add(events.oom_kills);
-        let low_kib = low_mark_kib(visible_kib);
-        // Linux scans and stalls for reasons of its own as well (compaction, memory being unplugged): these count only
-        // while less than the buffer is left. A kill always counts.
+        // Stalls, scans, swap-ins and kills can be driven by one process inside (in a control group of its own, say): they
+        // count only while less than the buffer is left. A guest that cannot run on says nothing new about its memory, so
+        // what it said last does not count.
         let inside_buffer = available_kib < buffer_kib(visible_kib, buffer_percent);
-        let asked = report.urgent == Urgency::Event || events.strain > 0;
-        // A guest that cannot run on says nothing new about its memory: what it said last does not count.
-        let short = available_kib < low_kib
-            || events.oom_kills > 0
+        let asked = report.urgent == Urgency::Event || events.strain > 0 || events.oom_kills > 0;
+        let short = available_kib < low_mark_kib(visible_kib)
             || report.urgent == Urgency::Starved
             || (inside_buffer && asked);
         let (demand_kib, shortage) = if short {
@@ -107,15 +107,15 @@ impl Observer {
         let rise_kib_s = rise_kib.saturating_mul(1000) / AHEAD_MS;
         // At most half a buffer: what is given too much stays with the guest until somebody needs it.
         let ahead_kib = rise_kib.min(buffer_kib(visible_kib, buffer_percent) / 2);
-        let expected_kib = (visible_kib - available_kib).saturating_add(ahead_kib);
-        self.demand_kib.raise(second, demand_kib.max(expected_kib));
-        self.last_ms = now_ms;
+        self.demand_kib.raise(second, demand_kib);
+        self.last_ms = now_ms.max(1);
         self.before_last_kib = self.last.used_kib();
         self.last = Observed {
             visible_kib,
             available_kib,
             demand_kib,
             rise_kib_s,
+            ahead_kib,
             shortage,
         };
         self.last
@@ -144,11 +144,16 @@ impl Observer {
         self.last
     }
 
-    /// The highest demand of the last `window_s` seconds, this one included.
-    pub(crate) fn peak_kib(&self, now_ms: u64, window_s: usize) -> u64 {
+    /// The highest demand of the last [`REMEMBERED_S`] seconds, the running one included.
+    pub(crate) fn remembered_kib(&self, now_ms: u64) -> u64 {
         self.demand_kib
-            .max(now_ms / 1000, window_s)
+            .max(now_ms / 1000, REMEMBERED_S)
             .max(self.last.demand_kib)
+    }
+
+    /// When the guest last gave fresh figures, in milliseconds; `None` before the first.
+    pub(crate) fn seen_ms(&self) -> Option<u64> {
+        (self.last_ms != 0).then_some(self.last_ms)
     }
 
     /// Kills seen since the guest started.
@@ -312,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn stalls_count_inside_the_buffer_only_and_kills_always() {
+    fn stalls_and_kills_count_inside_the_buffer_only() {
         let stalls = |n| Counters {
             alloc_stalls: Some(n),
             ..Counters::default()
@@ -336,11 +341,16 @@ mod tests {
             ..Counters::default()
         };
         see(&mut observer, 4, 500, kills(2));
+        // Two processes of a control group of their own, say.
         assert_eq!(
             see(&mut observer, 5, 500, kills(4)).shortage,
+            Shortage::None
+        );
+        assert_eq!(
+            see(&mut observer, 6, 150, kills(5)).shortage,
             Shortage::Saturated
         );
-        assert_eq!(observer.oom_kills(), 2);
+        assert_eq!(observer.oom_kills(), 3);
     }
 
     #[test]
@@ -388,11 +398,10 @@ mod tests {
         see(&mut observer, 1000, 700, Counters::default());
         let seen = see(&mut observer, 1500, 600, Counters::default());
         assert_eq!((seen.demand_kib, seen.rise_kib_s), (400 * MIB, 200 * MIB));
-        assert_eq!(observer.peak_kib(1500, 1), 500 * MIB);
+        assert_eq!(seen.ahead_kib, 100 * MIB);
         // It ends: what it really uses counts again.
         let seen = see(&mut observer, 3000, 600, Counters::default());
-        assert_eq!(seen.rise_kib_s, 0);
-        assert_eq!(observer.peak_kib(3000, 1), 400 * MIB);
+        assert_eq!((seen.rise_kib_s, seen.ahead_kib), (0, 0));
     }
 
     #[test]
@@ -448,7 +457,7 @@ mod tests {
             let owed_kib = (visible_mib - target_mib) * MIB;
             let seen = observer.observe(now_ms, &report, available_kib, 20, owed_kib);
             assert_eq!(seen.rise_kib_s, 0, "at {now_ms} ms");
-            peak_kib = observer.peak_kib(now_ms, 2).max(peak_kib);
+            peak_kib = observer.remembered_kib(now_ms).max(peak_kib);
         }
         assert_eq!(peak_kib, 652 * MIB);
     }
@@ -470,9 +479,8 @@ mod tests {
         let mut observer = Observer::default();
         see(&mut observer, 500, 300, Counters::default());
         see(&mut observer, 1200, 600, Counters::default());
-        assert_eq!(observer.peak_kib(1900, 2), 700 * MIB);
-        assert_eq!(observer.peak_kib(2000, 2), 400 * MIB);
-        assert_eq!(observer.peak_kib(9000, 16), 700 * MIB);
+        assert_eq!(observer.remembered_kib(2900), 700 * MIB);
+        assert_eq!(observer.remembered_kib(3000), 400 * MIB);
     }
 
     proptest! {
@@ -490,7 +498,7 @@ mod tests {
                     Shortage::None => prop_assert!(seen.demand_kib <= visible_kib),
                     Shortage::Saturated => prop_assert!(seen.demand_kib >= visible_kib),
                 }
-                prop_assert!(observer.peak_kib(index as u64 * 400, 2) >= seen.demand_kib);
+                prop_assert!(observer.remembered_kib(index as u64 * 400) >= seen.demand_kib);
                 prop_assert!(seen.available_kib <= seen.visible_kib);
             }
         }

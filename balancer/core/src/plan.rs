@@ -1,38 +1,101 @@
 //! Sharing out what is there: from what each guest needs to what each should have. No time and no history here.
+//!
+//! A guest's memory has six levels, each at least the one before. The plan fills them in this order, everybody's first level
+//! before anybody's second. The first level that does not fit is shared by weight, and those above it go empty:
+//!
+//! | level | what it adds | who may lose it |
+//! | --- | --- | --- |
+//! | floor | what a co-operative reclaim leaves alone | nobody |
+//! | need | what the guest cannot do without at this moment | who holds it, to a heavier one |
+//! | own buffer | what it has of its buffer (all of it, once it lacked it for long) | its guest, for another's need |
+//! | remembered | what it used in the last seconds, as far as it has that | its guest, for another's need |
+//! | buffer | the rest of its buffer | nobody has it yet |
+//! | surplus | what else it has | its guest, for anybody's need or buffer |
 
-use crate::share::{Part, Parts, Shares, fill, keep};
+use crate::share::{Part, Shares, fill, keep, total};
 use crate::why::Reason;
-use protocol::units::MAX_GUESTS;
 
-/// What the plan knows of one guest; all amounts in pieces.
+/// Levels of a guest's memory.
+pub(crate) const LEVELS: usize = 6;
+/// Index of the level that nobody goes below.
+pub(crate) const FLOOR: usize = 0;
+/// Index of the level that a guest needs now.
+pub(crate) const NEED: usize = 1;
+const OWN_BUFFER: usize = 2;
+const REMEMBERED: usize = 3;
+/// Index of the level with the whole buffer.
+pub(crate) const BUFFER: usize = 4;
+/// Index of the level with all that a guest has.
+pub(crate) const SURPLUS: usize = 5;
+
+/// What the plan knows of one guest; all amounts in pieces. A guest that takes no part has zero everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Whether the plan may change what it has.
-    pub(crate) standing: Standing,
-    /// Granted, and earmarked.
-    pub(crate) held: u32,
-    /// Promised to it: at least `held`. What of it is more than it wants stays with it until somebody needs it.
-    pub(crate) claim: u32,
-    /// What it cannot do without at this moment; between `floor` and `demand`.
-    pub(crate) need: u32,
-    /// What it needs, and needed so lately that it may soon again; between `need` and `want`.
-    pub(crate) demand: u32,
-    /// What it needs with its buffer, inside its bounds; at least `floor`.
-    pub(crate) want: u32,
-    /// What it keeps in any case: at least its minimum, at most `held` (or its minimum, when it holds less).
-    pub(crate) floor: u32,
+    /// The levels, ascending.
+    pub(crate) levels: [u32; LEVELS],
     /// Its weight.
     pub(crate) weight: u32,
 }
 
-/// Whether the plan may change what a guest has.
+impl Entry {
+    /// Levels from the figures that they are made of. `claim` is what is promised to the guest, `want` its need with its
+    /// buffer, `remembered` the same for the highest demand of the last seconds. A guest that lacked its buffer for long
+    /// (`Buffer::Overdue`) has the same right to one as those who have theirs.
+    pub(crate) fn new(figures: &Figures, weight: u32) -> Self {
+        let Figures {
+            floor,
+            need,
+            want,
+            remembered,
+            claim,
+            ..
+        } = *figures;
+        let need = need.max(floor);
+        let own = match figures.buffer {
+            Buffer::Overdue => want,
+            Buffer::InTime => want.min(claim),
+        }
+        .max(need);
+        let remembered = remembered.min(claim).max(own);
+        let buffer = want.max(remembered);
+        Self {
+            levels: [floor, need, own, remembered, buffer, claim.max(buffer)],
+            weight,
+        }
+    }
+
+    /// The same guest without a right to what it has beyond its buffer.
+    pub(crate) fn without_surplus(mut self) -> Self {
+        let [.., buffer, surplus] = &mut self.levels;
+        *surplus = *buffer;
+        self
+    }
+
+    /// A level's figure.
+    pub(crate) fn level(&self, level: usize) -> u32 {
+        self.levels.get(level).copied().unwrap_or(0)
+    }
+}
+
+/// See [`Entry::new`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) floor: u32,
+    pub(crate) need: u32,
+    pub(crate) want: u32,
+    pub(crate) remembered: u32,
+    pub(crate) claim: u32,
+    pub(crate) buffer: Buffer,
+}
+
+/// Whether a guest lacked its buffer for so long that others' buffers have to give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// There is no such guest, or it is left as it is.
+pub(crate) enum Buffer {
+    /// It did not.
     #[default]
-    Left,
-    /// It takes part.
-    Shares,
+    InTime,
+    /// It did.
+    Overdue,
 }
 
 /// Whether there is what all want.
@@ -46,97 +109,66 @@ pub(crate) enum Supply {
 
 /// The result.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<const N: usize> {
     /// What each guest that takes part should have, in pieces.
-    pub(crate) goals: Shares,
-    /// Why.
-    pub(crate) reasons: [Reason; MAX_GUESTS],
+    pub(crate) goals: Shares<N>,
+    /// What decided, for all of them.
+    pub(crate) reason: Reason,
     /// Whether there is what all want.
     pub(crate) supply: Supply,
 }
 
 /// Shares `capacity` pieces among the guests that take part.
-pub(crate) fn plan(capacity: u32, entries: &[Entry; MAX_GUESTS]) -> Plan {
-    let of = |figure: fn(&Entry) -> u32| -> Shares {
-        entries.each_ref().map(|entry| match entry.standing {
-            Standing::Shares => figure(entry),
-            Standing::Left => 0,
-        })
+pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<N> {
+    let level = |index: usize| -> Shares<N> { entries.each_ref().map(|entry| entry.level(index)) };
+    let mut below = level(FLOOR);
+    let full = |goals: Shares<N>, reason: Reason, supply: Supply| Plan {
+        goals,
+        reason,
+        supply,
     };
-    let (wants, demands, floors) = (of(|e| e.want), of(|e| e.demand), of(|e| e.floor));
-    let want = total(&wants);
-    if want <= u64::from(capacity) {
-        let surplus = of(|e| e.claim.saturating_sub(e.want));
-        let kept = keep(capacity - want as u32, &surplus);
-        let mut result = Plan {
-            goals: wants,
-            reasons: [Reason::Enough; MAX_GUESTS],
-            supply: Supply::Enough,
-        };
-        for (((goal, reason), kept), surplus) in result
-            .goals
-            .iter_mut()
-            .zip(&mut result.reasons)
-            .zip(kept)
-            .zip(surplus)
-        {
-            *goal += kept;
-            if kept < surplus {
-                *reason = Reason::Gives;
-            } else if kept > 0 {
-                *reason = Reason::Keeps;
-            }
+    if total(&below) >= u64::from(capacity) {
+        return full(below, Reason::Floors, Supply::Short);
+    }
+    for index in NEED..LEVELS {
+        let above = level(index);
+        if total(&above) <= u64::from(capacity) {
+            below = above;
+            continue;
         }
-        return result;
-    }
-    if total(&floors) >= u64::from(capacity) {
-        return Plan {
-            goals: floors,
-            reasons: [Reason::Floors; MAX_GUESTS],
-            supply: Supply::Short,
+        let left = capacity - total(&below) as u32;
+        let (goals, k) = match index {
+            NEED => fill(capacity, &parts(entries, &above, &below)),
+            SURPLUS => (sum(&below, &keep(left, &difference(&above, &below))), 0),
+            _ => {
+                let lacking = difference(&above, &below);
+                let (shares, k) = fill(left, &parts(entries, &lacking, &[0; N]));
+                (sum(&below, &shares), k)
+            }
+        };
+        return match index {
+            NEED => full(goals, Reason::ShortDemand { k }, Supply::Short),
+            OWN_BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
+            REMEMBERED | BUFFER => full(goals, Reason::NoSurplus, Supply::Short),
+            _ => full(goals, Reason::Enough, Supply::Enough),
         };
     }
-    let part = |want: u32, floor: u32, entry: &Entry| Part {
-        want,
-        floor,
-        weight: entry.weight,
-    };
-    let demand = total(&demands);
-    if demand > u64::from(capacity) {
-        // What somebody only remembers comes after what another needs now.
-        let needs = of(|e| e.need);
-        let need = total(&needs);
-        let (goals, k) = if need >= u64::from(capacity) {
-            let parts = round(entries, |entry| part(entry.need, entry.floor, entry));
-            fill(capacity, &parts)
-        } else {
-            let parts = round(entries, |entry| part(entry.demand - entry.need, 0, entry));
-            let (remembered, k) = fill(capacity - need as u32, &parts);
-            (sum(&needs, &remembered), k)
-        };
-        return Plan {
-            goals,
-            reasons: [Reason::ShortDemand { k }; MAX_GUESTS],
-            supply: Supply::Short,
-        };
-    }
-    let parts = round(entries, |entry| part(entry.want - entry.demand, 0, entry));
-    let (buffers, k) = fill(capacity - demand as u32, &parts);
-    Plan {
-        goals: sum(&demands, &buffers),
-        reasons: [Reason::ShortBuffers { k }; MAX_GUESTS],
-        supply: Supply::Short,
-    }
+    full(below, Reason::Enough, Supply::Enough)
 }
 
-fn round(entries: &[Entry; MAX_GUESTS], part: impl Fn(&Entry) -> Part) -> Parts {
-    entries.each_ref().map(|entry| match entry.standing {
-        Standing::Shares => part(entry),
-        Standing::Left => Part::default(),
-    })
+fn parts<const N: usize>(entries: &[Entry; N], wants: &Shares<N>, floors: &Shares<N>) -> [Part; N] {
+    let mut parts = [Part::default(); N];
+    for (((part, entry), want), floor) in parts.iter_mut().zip(entries).zip(wants).zip(floors) {
+        *part = Part {
+            want: *want,
+            floor: *floor,
+            weight: entry.weight,
+        };
+    }
+    parts
 }
 
-fn sum(a: &Shares, b: &Shares) -> Shares {
+fn sum<const N: usize>(a: &Shares<N>, b: &Shares<N>) -> Shares<N> {
     let mut sum = *a;
     for (sum, b) in sum.iter_mut().zip(b) {
         *sum += b;
@@ -144,44 +176,47 @@ fn sum(a: &Shares, b: &Shares) -> Shares {
     sum
 }
 
-fn total(shares: &Shares) -> u64 {
-    shares.iter().map(|share| u64::from(*share)).sum()
+fn difference<const N: usize>(a: &Shares<N>, b: &Shares<N>) -> Shares<N> {
+    let mut difference = *a;
+    for (difference, b) in difference.iter_mut().zip(b) {
+        *difference = difference.saturating_sub(*b);
+    }
+    difference
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use protocol::units::MAX_GUESTS;
 
     fn entry() -> impl Strategy<Value = Entry> {
         (
-            0u32..2000,
-            1u32..2000,
-            0u32..2000,
-            0u32..2000,
+            (0u32..2000, 0u32..2000, 0u32..2000, 0u32..2000, 0u32..2000),
             1u32..=10_000,
             0..8,
-            prop_oneof![Just(0u32), 0u32..2000],
+            any::<bool>(),
         )
-            .prop_map(|(held, minimum, need, buffer, weight, left, remembered)| {
-                let floor = minimum.max(need.min(held)).min(held.max(minimum));
-                let need = need.max(floor);
-                let demand = need + remembered;
-                Entry {
-                    standing: if left == 0 {
-                        Standing::Left
-                    } else {
-                        Standing::Shares
-                    },
-                    held,
-                    claim: held.max(minimum),
-                    need,
-                    demand,
-                    want: demand + buffer,
-                    floor,
-                    weight,
-                }
-            })
+            .prop_map(
+                |((claim, floor, need, buffer, more), weight, absent, overdue)| {
+                    if absent == 0 {
+                        return Entry::default();
+                    }
+                    let figures = Figures {
+                        floor,
+                        need,
+                        want: need + buffer,
+                        remembered: need + buffer + more,
+                        claim,
+                        buffer: if overdue {
+                            Buffer::Overdue
+                        } else {
+                            Buffer::InTime
+                        },
+                    };
+                    Entry::new(&figures, weight)
+                },
+            )
     }
 
     fn entries() -> impl Strategy<Value = [Entry; MAX_GUESTS]> {
@@ -194,63 +229,60 @@ mod tests {
         })
     }
 
+    fn all(entries: &[Entry; MAX_GUESTS], level: usize) -> u64 {
+        entries.iter().map(|e| u64::from(e.level(level))).sum()
+    }
+
     proptest! {
         #[test]
-        fn a_plan_fits_or_is_made_of_floors(entries in entries(), capacity in 0u32..30_000) {
-            let plan = plan(capacity, &entries);
-            let floors: u64 = entries.iter().filter(|e| e.standing == Standing::Shares).map(|e| u64::from(e.floor)).sum();
-            prop_assert!(total(&plan.goals) <= u64::from(capacity).max(floors));
+        fn levels_ascend(entry in entry()) {
+            prop_assert!(entry.levels.is_sorted());
         }
 
         #[test]
-        fn nobody_goes_below_its_floor_or_above_want_and_surplus(entries in entries(), capacity in 0u32..30_000) {
+        fn a_plan_fits_or_is_made_of_floors_and_leaves_nothing_idle(entries in entries(), capacity in 0u32..40_000) {
             let plan = plan(capacity, &entries);
-            for (goal, entry) in plan.goals.iter().zip(&entries) {
-                match entry.standing {
-                    Standing::Left => prop_assert_eq!(*goal, 0),
-                    Standing::Shares => {
-                        prop_assert!(*goal >= entry.floor);
-                        prop_assert!(*goal <= entry.want.max(entry.claim));
+            let expected = u64::from(capacity).clamp(all(&entries, FLOOR), all(&entries, SURPLUS));
+            let got = total(&plan.goals);
+            prop_assert!(got <= expected);
+            // Surplus is kept in equal amounts: less than a piece each may be left.
+            prop_assert!(got + MAX_GUESTS as u64 > expected || got == expected, "{got} of {expected}");
+            if got < all(&entries, BUFFER) {
+                prop_assert_eq!(got, expected);
+            }
+        }
+
+        #[test]
+        fn a_lower_level_is_full_before_a_higher_one_has_anything(entries in entries(), capacity in 0u32..40_000) {
+            let plan = plan(capacity, &entries);
+            for level in NEED..LEVELS {
+                let lacks = plan.goals.iter().zip(&entries).any(|(goal, e)| *goal < e.level(level));
+                if lacks {
+                    for (goal, e) in plan.goals.iter().zip(&entries) {
+                        prop_assert!(*goal <= e.level(level));
                     }
                 }
             }
-        }
-
-        #[test]
-        fn nothing_lies_idle_while_somebody_wants_it(entries in entries(), capacity in 0u32..30_000) {
-            let plan = plan(capacity, &entries);
-            let short = plan.goals.iter().zip(&entries).any(|(goal, e)| e.standing == Standing::Shares && *goal < e.want);
-            if short {
-                let floors: u64 = entries.iter().filter(|e| e.standing == Standing::Shares).map(|e| u64::from(e.floor)).sum();
-                prop_assert_eq!(total(&plan.goals), u64::from(capacity).max(floors));
+            for (goal, e) in plan.goals.iter().zip(&entries) {
+                prop_assert!(*goal >= e.level(FLOOR));
             }
         }
 
         #[test]
-        fn buffers_are_cut_before_demand(entries in entries(), capacity in 0u32..30_000) {
-            let plan = plan(capacity, &entries);
-            let shares = || plan.goals.iter().zip(&entries).filter(|(_, e)| e.standing == Standing::Shares);
-            if shares().any(|(goal, e)| *goal < e.demand) {
-                prop_assert!(shares().all(|(goal, e)| *goal <= e.demand));
-            }
-        }
-
-        #[test]
-        fn what_is_remembered_is_cut_before_what_is_needed(entries in entries(), capacity in 0u32..30_000) {
-            let plan = plan(capacity, &entries);
-            let shares = || plan.goals.iter().zip(&entries).filter(|(_, e)| e.standing == Standing::Shares);
-            if shares().any(|(goal, e)| *goal < e.need) {
-                prop_assert!(shares().all(|(goal, e)| *goal <= e.need));
-            }
-        }
-
-        #[test]
-        fn a_higher_weight_means_no_higher_pressure(entries in entries(), capacity in 0u32..30_000) {
+        fn a_higher_weight_means_no_higher_pressure(entries in entries(), capacity in 0u32..40_000) {
             let mut entries = entries;
             entries[0].weight = entries[0].weight.min(3000);
             entries[1] = Entry { weight: entries[0].weight * 3, ..entries[0] };
             let plan = plan(capacity, &entries);
             prop_assert!(plan.goals[1] >= plan.goals[0]);
+        }
+
+        #[test]
+        fn equals_get_the_same_within_a_piece(entries in entries(), capacity in 0u32..40_000) {
+            let mut entries = entries;
+            entries[7] = entries[2];
+            let plan = plan(capacity, &entries);
+            prop_assert!(plan.goals[2].abs_diff(plan.goals[7]) <= 1);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::refusal::{Refusal, line};
 use protocol::badge::Client;
 use protocol::balancer::{Change, Reply, Request};
 use protocol::memory;
-use protocol::units::{GuestId, Pieces};
+use protocol::units::{GuestId, MAX_GUESTS, Pieces};
 
 /// The memory server, as the balancer may call it.
 pub trait MemoryServer {
@@ -17,12 +17,12 @@ pub trait MemoryServer {
 const REVOKE_CALLS: u32 = 8;
 
 /// The policy with its memory server.
-pub struct Service<M> {
-    balancer: Balancer,
+pub struct Service<M, const N: usize = MAX_GUESTS> {
+    balancer: Balancer<N>,
     memory: M,
 }
 
-impl<M: MemoryServer> Service<M> {
+impl<M: MemoryServer, const N: usize> Service<M, N> {
     /// A policy without guests that keeps `reserve` out of all targets.
     pub const fn new(reserve: Pieces, memory: M) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl<M: MemoryServer> Service<M> {
 
     /// The policy.
     #[must_use]
-    pub const fn balancer(&self) -> &Balancer {
+    pub const fn balancer(&self) -> &Balancer<N> {
         &self.balancer
     }
 
@@ -111,7 +111,7 @@ impl<M: MemoryServer> Service<M> {
         let Some(snapshot) = self.snapshot() else {
             return;
         };
-        for action in self.balancer.decide(now_ms, &snapshot) {
+        for action in self.balancer.decide(now_ms, &snapshot).iter() {
             // What the memory server refuses has changed nothing there, and the next decision sees that.
             match action {
                 Action::SetTarget { guest, target } => {
@@ -157,7 +157,7 @@ impl<M: MemoryServer> Service<M> {
         self.balancer.set(guest, change)
     }
 
-    fn snapshot(&mut self) -> Option<Snapshot> {
+    fn snapshot(&mut self) -> Option<Snapshot<N>> {
         let Some(memory::Reply::Host(host)) = self.memory.call(&memory::Request::Host) else {
             return None;
         };

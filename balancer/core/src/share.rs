@@ -1,6 +1,6 @@
 //! Sharing an amount that is too small by weight: `clamp(want / (1 + k / weight), floor, want)`, one `k` for all.
-
-use protocol::units::MAX_GUESTS;
+//!
+//! Every function is linear in the guests.
 
 /// One guest's part of a round, in pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,10 +13,8 @@ pub(crate) struct Part {
     pub(crate) weight: u32,
 }
 
-/// Parts by guest; an absent guest wants nothing.
-pub(crate) type Parts = [Part; MAX_GUESTS];
 /// Shares by guest, in pieces.
-pub(crate) type Shares = [u32; MAX_GUESTS];
+pub(crate) type Shares<const N: usize> = [u32; N];
 
 /// `k` is counted in 1/65536 of a weight: one step of it then changes no share by a whole piece.
 const SCALE: u64 = 1 << 16;
@@ -24,21 +22,28 @@ const SCALE: u64 = 1 << 16;
 const WANT_MAX: u32 = 1 << 20;
 /// Beyond this every share is at its floor: WANT_MAX x 10000 x SCALE, rounded up.
 const K_MAX: u64 = 1 << 50;
+/// Highest weight.
+const WEIGHT_MAX: u32 = 10_000;
 
 fn share(part: Part, k: u64) -> u32 {
     let want = part.want.min(WANT_MAX);
-    let weight = u64::from(part.weight.clamp(1, 10_000)) * SCALE;
+    let weight = u64::from(part.weight.clamp(1, WEIGHT_MAX)) * SCALE;
     let cut = u64::from(want) * weight / (weight + k);
     (cut as u32).max(part.floor.min(want))
 }
 
-fn sum(parts: &Parts, k: u64) -> u64 {
+fn sum<const N: usize>(parts: &[Part; N], k: u64) -> u64 {
     parts.iter().map(|part| u64::from(share(*part, k))).sum()
 }
 
+/// The sum of all shares.
+pub(crate) fn total<const N: usize>(shares: &Shares<N>) -> u64 {
+    shares.iter().map(|share| u64::from(*share)).sum()
+}
+
 /// Shares `capacity` pieces: with the smallest `k` that fits, then the few pieces that rounding left, one each, to the
-/// heaviest first. When not even the floors fit, everybody gets its floor.
-pub(crate) fn fill(capacity: u32, parts: &Parts) -> (Shares, u64) {
+/// heaviest first. When not even the floors fit, everybody gets its floor. Returns the shares and `k` in weights.
+pub(crate) fn fill<const N: usize>(capacity: u32, parts: &[Part; N]) -> (Shares<N>, u64) {
     let capacity = u64::from(capacity);
     let (mut low, mut high) = (0, K_MAX);
     if sum(parts, 0) <= capacity {
@@ -52,38 +57,50 @@ pub(crate) fn fill(capacity: u32, parts: &Parts) -> (Shares, u64) {
             low = middle + 1;
         }
     }
-    let mut shares: Shares = parts.map(|part| share(part, high));
-    let mut left = capacity.saturating_sub(shares.iter().map(|share| u64::from(*share)).sum());
-    let mut served = [Served::No; MAX_GUESTS];
-    while left > 0 {
-        let mut next: Option<(u32, usize)> = None;
-        for (index, ((part, share), served)) in parts.iter().zip(&shares).zip(&served).enumerate() {
-            let open = *served == Served::No && *share < part.want.min(WANT_MAX);
-            if open && next.is_none_or(|(weight, _)| part.weight > weight) {
-                next = Some((part.weight, index));
-            }
-        }
-        let Some((_, index)) = next else { break };
-        if let (Some(share), Some(served)) = (shares.get_mut(index), served.get_mut(index)) {
-            *share += 1;
-            *served = Served::Yes;
-        }
-        left -= 1;
-    }
+    let mut shares = parts.map(|part| share(part, high));
+    let left = capacity.saturating_sub(total(&shares));
+    give_rest(left, parts, &mut shares);
     (shares, high / SCALE)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Served {
-    No,
-    Yes,
+/// Gives `left` pieces, fewer than there are guests that lack one: one each, to the heaviest first, then by number.
+fn give_rest<const N: usize>(left: u64, parts: &[Part; N], shares: &mut Shares<N>) {
+    let lacks = |part: &Part, share: u32| share < part.want.min(WANT_MAX);
+    let count = |from: u32, shares: &Shares<N>| {
+        parts
+            .iter()
+            .zip(shares)
+            .filter(|(part, share)| lacks(part, **share) && part.weight >= from)
+            .count() as u64
+    };
+    // The least weight of which all can be served.
+    let (mut low, mut high) = (0, WEIGHT_MAX + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if count(middle, shares) <= left {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    let mut rest = left - count(low, shares).min(left);
+    for (part, share) in parts.iter().zip(shares) {
+        if !lacks(part, *share) {
+            continue;
+        }
+        if part.weight >= low {
+            *share += 1;
+        } else if part.weight + 1 == low && rest > 0 {
+            *share += 1;
+            rest -= 1;
+        }
+    }
 }
 
 /// How much of its surplus each guest keeps when `capacity` pieces of surplus may stay: from those with most to spare
 /// the most is taken, so all keep the same amount or all they have.
-pub(crate) fn keep(capacity: u32, surplus: &Shares) -> Shares {
-    let total: u64 = surplus.iter().map(|pieces| u64::from(*pieces)).sum();
-    if total <= u64::from(capacity) {
+pub(crate) fn keep<const N: usize>(capacity: u32, surplus: &Shares<N>) -> Shares<N> {
+    if total(surplus) <= u64::from(capacity) {
         return *surplus;
     }
     let (mut low, mut high) = (0u32, surplus.iter().copied().max().unwrap_or(0));
@@ -106,6 +123,9 @@ pub(crate) fn keep(capacity: u32, surplus: &Shares) -> Shares {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use protocol::units::MAX_GUESTS;
+
+    type Parts = [Part; MAX_GUESTS];
 
     fn part() -> impl Strategy<Value = Part> {
         (0u32..5000, 0u32..=100, 1u32..=10_000).prop_map(|(want, percent, weight)| Part {
@@ -123,10 +143,6 @@ mod tests {
             }
             parts
         })
-    }
-
-    fn total(shares: &Shares) -> u64 {
-        shares.iter().map(|share| u64::from(*share)).sum()
     }
 
     proptest! {

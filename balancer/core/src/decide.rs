@@ -1,0 +1,334 @@
+//! One decision: from the accounts as they are to the targets that are asked for.
+//!
+//! 1. Guests that the plan leaves alone are seen to: paused, silent, late, or with a deflation that waits.
+//! 2. The rest is planned ([`plan`]): each guest's goal.
+//! 3. Targets go down to their goals, so that memory comes back.
+//! 4. Targets go up by what is free of promises at this moment, needs before buffers. What is still on its way back is
+//!    promised to nobody (two phases).
+//!
+//! A change that only moves buffers is made when it is worth the work; one that serves a need always is.
+
+use crate::balancer::{Action, Actions, Balancer, Snapshot};
+use crate::guest::Guest;
+use crate::plan::{BUFFER, Entry, FLOOR, NEED, Plan, Supply, plan};
+use crate::reclaim::ReclaimStep;
+use crate::share::{Part, fill};
+use crate::why::{Reason, Why};
+use protocol::balancer::{Flag, OnRefusal};
+use protocol::units::{GuestId, Pieces};
+
+/// Less than this part of what a guest has is not taken from it, unless somebody needs it.
+const TAKE_PART: u32 = 128;
+/// So many pieces are not worth a request of their own, unless the guest needs them.
+const GIVE_PIECES: u32 = 1;
+
+/// How a guest takes part in a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The memory server does not know it.
+    Absent,
+    /// It is left as it is.
+    Left(Flag),
+    /// Its figures are too old to take anything from it or to give it more.
+    Old,
+    /// It was asked for memory and gives none; the others are served without it.
+    Late,
+    /// A deflation waits for this target.
+    Deflates(Pieces),
+    /// It takes part in the plan.
+    Shares,
+}
+
+/// What a decision has in hand.
+struct Round<const N: usize> {
+    now_ms: u64,
+    standings: [Standing; N],
+    actions: Actions<N>,
+    /// What targets may still grow by.
+    budget: Pieces,
+    /// The same with the reserve: a deflation that waits may use that.
+    spare: Pieces,
+    /// What the reserve and promised rooms lack.
+    debt: Pieces,
+}
+
+impl<const N: usize> Balancer<N> {
+    /// A decision: call it on each tick, when memory came back, and when a report is urgent.
+    pub fn decide(&mut self, now_ms: u64, snapshot: &Snapshot<N>) -> Actions<N> {
+        self.rounds = self.rounds.wrapping_add(1);
+        self.decided_ms = now_ms;
+        self.take_accounts(snapshot);
+        let mut round = Round {
+            now_ms,
+            standings: self.standings(now_ms, snapshot),
+            actions: Actions::new(),
+            budget: self.free(now_ms, snapshot),
+            spare: snapshot.unpromised(),
+            debt: self.debt(now_ms, snapshot),
+        };
+        let (entries, capacity) = self.entries(&round);
+        let plan = plan(capacity.0, &entries);
+        self.see_to_others(&mut round);
+        self.supply = plan.supply;
+        self.explain(&round, &entries, &plan);
+        self.lower(&mut round, &entries, &plan);
+        self.raise(&mut round, &entries, &plan);
+        self.follow_reclaims(&mut round);
+        for guest in self.guests.iter_mut().flatten() {
+            guest.update_status(now_ms);
+        }
+        round.actions
+    }
+
+    fn standings(&self, now_ms: u64, snapshot: &Snapshot<N>) -> [Standing; N] {
+        let mut standings = [Standing::Absent; N];
+        for ((standing, slot), account) in standings
+            .iter_mut()
+            .zip(&self.guests)
+            .zip(&snapshot.accounts)
+        {
+            let (Some(guest), Some(_)) = (slot, account) else {
+                continue;
+            };
+            *standing = if let Some(flag) = guest.left(now_ms) {
+                Standing::Left(flag)
+            } else if let Some(target) = guest.deflates_to() {
+                Standing::Deflates(target)
+            } else if guest.is_late(now_ms) {
+                Standing::Late
+            } else if guest.is_old(now_ms) {
+                Standing::Old
+            } else {
+                Standing::Shares
+            };
+        }
+        standings
+    }
+
+    /// The plan's entries, and what there is for them: what they have, and what is free.
+    fn entries(&self, round: &Round<N>) -> ([Entry; N], Pieces) {
+        let mut entries = [Entry::default(); N];
+        let mut claims = Pieces(0);
+        for ((entry, slot), standing) in entries.iter_mut().zip(&self.guests).zip(&round.standings)
+        {
+            if let Some(guest) = slot
+                && matches!(standing, Standing::Shares | Standing::Deflates(_))
+            {
+                *entry = guest.entry(round.now_ms);
+                claims = claims.plus(guest.claim(guest.account.target));
+            }
+        }
+        (entries, claims.plus(round.budget).minus(round.debt))
+    }
+
+    /// Those that the plan leaves alone.
+    fn see_to_others(&mut self, round: &mut Round<N>) {
+        let is_wanted = self.supply == Supply::Short || round.debt > Pieces(0);
+        for (index, (slot, standing)) in self.guests.iter().zip(round.standings).enumerate() {
+            let Some(guest) = slot else { continue };
+            let id = GuestId(index as u16);
+            let current = guest.account.target;
+            match standing {
+                Standing::Left(Flag::Paused | Flag::Silent) if is_wanted => {
+                    // What it reported free and does not need at once others may have; it waits for that when it wakes.
+                    let keeps = guest.sleeping_claim();
+                    if current != keeps {
+                        round.actions.free(set(id, keeps));
+                    }
+                    let pieces = guest.held().minus(keeps).min(guest.account.earmarked);
+                    if pieces > Pieces(0) {
+                        round.actions.reclaim(Action::Revoke { guest: id, pieces });
+                    }
+                }
+                Standing::Left(Flag::Paused) if current < guest.held() => {
+                    // It keeps what it has: a target below that is taken back, which promises nothing new.
+                    let target = guest.held().min(guest.account.maximum);
+                    round.actions.free(set(id, target));
+                }
+                Standing::Deflates(target) => {
+                    let more = target.minus(guest.claim(current));
+                    if target > current && more <= round.spare {
+                        round.actions.free(set(id, target));
+                        round.spare = round.spare.minus(more);
+                        round.budget = round.budget.minus(more);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Targets go down to their goals. What only fills buffers waits until it is worth a guest's work; what somebody needs
+    /// and is not free does not.
+    fn lower(&mut self, round: &mut Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
+        let is_needed = self.lacking(round, entries, plan) > round.budget || round.debt > Pieces(0);
+        for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
+            let current = guest.account.target;
+            let target = guest.target_for(goal);
+            if target >= current {
+                continue;
+            }
+            if !is_needed && current.0 - target.0 <= current.0 / TAKE_PART {
+                guest.why.reason = Reason::TooLittle;
+                continue;
+            }
+            round.actions.free(set(GuestId(index as u16), target));
+            let cancelled = guest.claim(current).minus(guest.claim(target));
+            round.budget = round.budget.plus(cancelled);
+            guest.why.target = target;
+        }
+    }
+
+    /// What guests lack of what they need now, and are to get.
+    fn lacking(&self, round: &Round<N>, entries: &[Entry; N], plan: &Plan<N>) -> Pieces {
+        self.guests
+            .iter()
+            .zip(&round.standings)
+            .zip(entries.iter().zip(plan.goals))
+            .filter_map(|((slot, standing), (entry, goal))| {
+                let guest = slot
+                    .as_ref()
+                    .filter(|_| matches!(standing, Standing::Shares))?;
+                let needed = Pieces(goal.min(entry.level(NEED)));
+                Some(needed.minus(guest.claim(guest.account.target)))
+            })
+            .fold(Pieces(0), Pieces::plus)
+    }
+
+    /// Targets go up by what is free: needs first, then the rest of the goals, each by weight. What was cancelled fills the
+    /// reserve before.
+    fn raise(&mut self, round: &mut Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
+        let mut needs = [Part::default(); N];
+        let mut rests = [Part::default(); N];
+        for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
+            let current = guest.account.target;
+            let target = guest.target_for(goal);
+            let claim = guest.claim(current);
+            if target <= current {
+                continue;
+            }
+            if target <= claim {
+                // It has that already: nothing new is promised.
+                round.actions.promise(set(GuestId(index as u16), target));
+                guest.why.target = target;
+                continue;
+            }
+            let (Some(entry), Some(need), Some(rest)) = (
+                entries.get(index),
+                needs.get_mut(index),
+                rests.get_mut(index),
+            ) else {
+                continue;
+            };
+            need.weight = entry.weight;
+            rest.weight = entry.weight;
+            need.want = target.min(Pieces(entry.level(NEED))).minus(claim).0;
+            if need.want > 0 || target.minus(claim).0 > GIVE_PIECES {
+                rest.want = target.minus(claim).0 - need.want;
+            } else {
+                guest.why.reason = Reason::TooLittle;
+            }
+        }
+        let budget = round.budget.minus(round.debt).0;
+        let (served, _) = fill(budget, &needs);
+        let left = budget - served.iter().sum::<u32>().min(budget);
+        let (more, _) = fill(left, &rests);
+        for (index, guest, _) in sharing(&mut self.guests, &round.standings, plan) {
+            let given = [&served, &more]
+                .into_iter()
+                .filter_map(|shares| shares.get(index))
+                .fold(Pieces(0), |sum, share| sum.plus(Pieces(*share)));
+            if given > Pieces(0) {
+                let target = guest.claim(guest.account.target).plus(given);
+                round.actions.promise(set(GuestId(index as u16), target));
+                guest.why.target = target;
+            }
+        }
+    }
+
+    /// Reminders, deadlines and force.
+    fn follow_reclaims(&mut self, round: &mut Round<N>) {
+        for (index, (slot, standing)) in self.guests.iter_mut().zip(round.standings).enumerate() {
+            let Some(guest) = slot else { continue };
+            if matches!(standing, Standing::Absent | Standing::Left(_)) {
+                continue;
+            }
+            let id = GuestId(index as u16);
+            let target = guest.why.target;
+            match guest.follow_reclaim(round.now_ms, target) {
+                ReclaimStep::Wait => {}
+                ReclaimStep::Remind => round.actions.reclaim(set(id, target)),
+                ReclaimStep::Passed => {
+                    if guest.settings.on_refusal == OnRefusal::Revoke {
+                        let pieces = guest.held().minus(target);
+                        round.actions.reclaim(Action::Revoke { guest: id, pieces });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes for each guest why its target will be what it is.
+    fn explain(&mut self, round: &Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
+        let rows = entries.iter().zip(plan.goals).zip(round.standings);
+        for (slot, ((entry, goal), standing)) in self.guests.iter_mut().zip(rows) {
+            let Some(guest) = slot else { continue };
+            let claim = guest.claim(guest.account.target);
+            let want = Pieces(entry.level(BUFFER));
+            let (uses, remembers) = guest.figures_for_why(round.now_ms);
+            let reason = match standing {
+                Standing::Absent => continue,
+                Standing::Left(flag) => Reason::Left(flag),
+                Standing::Old => Reason::Old,
+                Standing::Late if guest.is_unresponsive() => Reason::Unresponsive,
+                Standing::Late => Reason::Late,
+                Standing::Deflates(_) => Reason::Deflates,
+                Standing::Shares => {
+                    guest.note_buffer(round.now_ms, want);
+                    reason(plan, claim, want, Pieces(goal))
+                }
+            };
+            guest.why = Why {
+                reason,
+                mode: guest.settings.mode,
+                uses,
+                remembers,
+                is_short: guest.is_short(),
+                buffer_percent: guest.settings.buffer_percent,
+                want,
+                floor: Pieces(entry.level(FLOOR)),
+                held: guest.held(),
+                target: guest.account.target,
+                goal: Pieces(goal),
+            };
+        }
+    }
+}
+
+/// Why a guest that takes part gets its goal.
+fn reason<const N: usize>(plan: &Plan<N>, claim: Pieces, want: Pieces, goal: Pieces) -> Reason {
+    match plan.reason {
+        Reason::Enough | Reason::NoSurplus if goal < claim => Reason::Gives,
+        Reason::Enough | Reason::NoSurplus if goal > want => Reason::Keeps,
+        Reason::NoSurplus if goal >= want => Reason::Enough,
+        other => other,
+    }
+}
+
+/// The guests that take part, with their goals.
+fn sharing<'a, const N: usize>(
+    guests: &'a mut [Option<Guest>; N],
+    standings: &'a [Standing; N],
+    plan: &'a Plan<N>,
+) -> impl Iterator<Item = (usize, &'a mut Guest, Pieces)> {
+    guests
+        .iter_mut()
+        .zip(standings.iter().zip(&plan.goals))
+        .enumerate()
+        .filter(|(_, (_, (standing, _)))| **standing == Standing::Shares)
+        .filter_map(|(index, (slot, (_, goal)))| Some((index, slot.as_mut()?, Pieces(*goal))))
+}
+
+const fn set(guest: GuestId, target: Pieces) -> Action {
+    Action::SetTarget { guest, target }
+}
