@@ -1,4 +1,4 @@
-//! The front door: image, run, sel4, test, miri, fuzz, bench, doctor.
+//! The front door: image, run, sel4, test, miri, fuzz, bench, lab, doctor.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -165,6 +165,8 @@ enum Command {
         #[arg(long, value_name = "URL")]
         mirror: Option<String>,
     },
+    /// Play the balancer's policy and its rivals on the same traces of demand.
+    Lab(balancer_lab::Options),
     /// Say what programs take, how deep their stacks get and where `unsafe` is, against `build/budgets.toml`.
     Sizes,
     /// Say what is missing on this machine, and the command that fixes it.
@@ -366,6 +368,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             bench::run(&paths, &cargo, &what, json.as_deref(), mirror.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Lab(options) => Ok(match options.run()? {
+            balancer_lab::Ending::Passed => ExitCode::SUCCESS,
+            balancer_lab::Ending::Failed => ExitCode::FAILURE,
+        }),
         Command::Sizes => {
             setup::ensure(&paths, &[Need::RustTargets], None)?;
             Ok(if sizes::run(&paths, &cargo)? {

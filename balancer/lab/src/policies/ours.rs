@@ -1,0 +1,92 @@
+//! Ours: the very crate that runs in the balancer component.
+
+use super::{Entry, Told};
+use crate::policy::{self, Answer, Pace, Policy, Target, View};
+use balancer_core::{Action, Balancer, Snapshot};
+use protocol::balancer::{Report, Settings};
+use protocol::units::{GuestId, MAX_GUESTS, Pieces};
+
+/// What the laboratory calls it.
+pub const ENTRIES: &[Entry] = &[Entry {
+    name: "ours",
+    what: "the crate `balancer-core`",
+    told: Told::Reports,
+    paces: &[Pace::Ours],
+    make: |trace, _| Box::new(Ours::new(trace.reserve)),
+}];
+
+/// The most guests that it is built for.
+pub const GUESTS_MAX: usize = MAX_GUESTS;
+
+struct Ours {
+    balancer: Box<Balancer>,
+    snapshot: Box<Snapshot>,
+    started: usize,
+}
+
+const fn id(guest: usize) -> GuestId {
+    GuestId(guest as _)
+}
+
+impl Ours {
+    fn new(reserve: Pieces) -> Self {
+        Self {
+            balancer: Box::new(Balancer::new(reserve)),
+            snapshot: Box::default(),
+            started: 0,
+        }
+    }
+}
+
+impl Policy for Ours {
+    fn started(&mut self, now_ms: u64, settings: &Settings) {
+        let started = self.balancer.started(now_ms, id(self.started), *settings);
+        assert!(
+            started.is_ok() && self.started < GUESTS_MAX,
+            "a trace's settings are checked, and it has at most {GUESTS_MAX} guests"
+        );
+        self.started += 1;
+    }
+
+    fn report(&mut self, now_ms: u64, guest: usize, report: &Report) -> Answer {
+        match self.balancer.report(now_ms, id(guest), report) {
+            Ok((next, urgent)) => Answer {
+                in_ms: u64::from(next.in_ms),
+                keep: next.keep,
+                urgent: match urgent {
+                    balancer_core::Urgent::Yes => policy::Urgent::Yes,
+                    balancer_core::Urgent::No => policy::Urgent::No,
+                },
+            },
+            // It does not know the guest: nobody is told anything.
+            Err(_) => Answer {
+                in_ms: 1000,
+                keep: Pieces(u32::MAX),
+                urgent: policy::Urgent::No,
+            },
+        }
+    }
+
+    fn decide(&mut self, now_ms: u64, view: &View<'_>, targets: &mut Vec<Target>) {
+        self.snapshot.host = view.host;
+        for (to, from) in self.snapshot.accounts.iter_mut().zip(view.accounts) {
+            *to = Some(*from);
+        }
+        for action in self.balancer.decide(now_ms, &self.snapshot) {
+            match action {
+                Action::SetTarget { guest, target } => targets.push(Target {
+                    guest: usize::from(guest.0),
+                    pieces: target,
+                }),
+                // The guests here are marked when they refuse, and never taken from by force.
+                Action::Revoke { .. } => {}
+            }
+        }
+    }
+
+    fn why(&self, guest: usize) -> Option<String> {
+        self.balancer
+            .why(id(guest))
+            .map(|line| line.as_str().to_owned())
+    }
+}
