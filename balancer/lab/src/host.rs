@@ -6,7 +6,7 @@ use crate::mechanism::{Flow, Mechanism, Reporting};
 use crate::noise::Noise;
 use crate::policy::{Policy, Target, Urgent, View};
 use crate::trace::{GuestTrace, Manner, Trace};
-use protocol::balancer::{Counters, Report, Urgency};
+use protocol::balancer::{Counters, Report, Uptake, Urgency};
 
 /// A tick, in milliseconds. No report follows another sooner.
 pub const TICK_MS: u64 = 10;
@@ -352,6 +352,9 @@ impl<'a> Host<'a> {
         let report = Report {
             visible_kib: level.visible_kib,
             available_kib: Some(available_kib),
+            age_ms: 0,
+            reach_kib: None,
+            uptake: Uptake::Taken,
             free_kib: Some(available_kib),
             total_kib: Some(level.visible_kib),
             stranded_kib: 0,

@@ -1,7 +1,7 @@
 //! What is played: a host's size, its guests' settings, and how much memory each guest's programs want over time.
 
 use crate::curve::Curve;
-use protocol::balancer::{Mode, OnRefusal, Settings};
+use protocol::balancer::{Mode, OnRefusal, OnSilence, Settings};
 use protocol::memory::Bounds;
 use protocol::units::Pieces;
 
@@ -81,5 +81,6 @@ pub fn settings(minimum_mib: u64, startup_mib: u64, maximum_mib: u64) -> Setting
         weight: 5000,
         on_refusal: OnRefusal::Mark,
         deadline_ms: 2000,
+        on_silence: OnSilence::Keep,
     }
 }

@@ -40,7 +40,14 @@ macro_rules! policies {
 policies! {
     ours,
     demand,
+    fixed,
+    hyperv,
+    squeezed,
+    proxmox,
+    mom,
     qubes,
+    esxi,
+    chromeos,
     oracle,
 }
 
