@@ -117,6 +117,30 @@ impl<const N: usize> Actions<N> {
     }
 }
 
+impl<const N: usize> IntoIterator for Actions<N> {
+    type Item = Action;
+    type IntoIter = IntoActions<N>;
+
+    fn into_iter(self) -> IntoActions<N> {
+        IntoActions {
+            lists: [self.frees, self.promises, self.reclaims].map(|list| list.into_iter()),
+        }
+    }
+}
+
+/// The actions of one decision, one after the other.
+pub struct IntoActions<const N: usize> {
+    lists: [<heapless::Vec<Action, N> as IntoIterator>::IntoIter; 3],
+}
+
+impl<const N: usize> Iterator for IntoActions<N> {
+    type Item = Action;
+
+    fn next(&mut self) -> Option<Action> {
+        self.lists.iter_mut().find_map(Iterator::next)
+    }
+}
+
 /// Whether a report asks for a decision at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgent {

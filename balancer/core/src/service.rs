@@ -111,7 +111,7 @@ impl<M: MemoryServer, const N: usize> Service<M, N> {
         let Some(snapshot) = self.snapshot() else {
             return;
         };
-        for action in self.balancer.decide(now_ms, &snapshot).iter() {
+        for action in self.balancer.decide(now_ms, &snapshot) {
             // What the memory server refuses has changed nothing there, and the next decision sees that.
             match action {
                 Action::SetTarget { guest, target } => {
