@@ -1,6 +1,6 @@
 //! One decision: from the accounts as they are to the targets that are asked for.
 //!
-//! 1. Guests that the plan leaves alone are seen to: paused, silent, late, or with a deflation that waits.
+//! 1. Guests that the plan leaves alone are seen to: paused or silent ones. A deflation that waits is served.
 //! 2. The rest is planned ([`plan`]): each guest's goal.
 //! 3. Targets go down to their goals, so that memory comes back.
 //! 4. Targets go up by what is free of promises at this moment, needs before buffers. What is still on its way back is
@@ -33,8 +33,6 @@ enum Standing {
     Old,
     /// It was asked for memory and gives none; the others are served without it.
     Late,
-    /// A deflation waits for this target.
-    Deflates(Pieces),
     /// It takes part in the plan.
     Shares,
 }
@@ -69,6 +67,7 @@ impl<const N: usize> Balancer<N> {
         let (entries, capacity) = self.entries(&round);
         let plan = plan(capacity.0, &entries);
         self.see_to_others(&mut round);
+        self.serve_deflations(&mut round);
         self.supply = plan.supply;
         self.explain(&round, &entries, &plan);
         self.lower(&mut round, &entries, &plan);
@@ -92,8 +91,6 @@ impl<const N: usize> Balancer<N> {
             };
             *standing = if let Some(flag) = guest.left(now_ms) {
                 Standing::Left(flag)
-            } else if let Some(target) = guest.deflates_to() {
-                Standing::Deflates(target)
             } else if guest.is_late(now_ms) {
                 Standing::Late
             } else if guest.is_old(now_ms) {
@@ -112,7 +109,7 @@ impl<const N: usize> Balancer<N> {
         for ((entry, slot), standing) in entries.iter_mut().zip(&self.guests).zip(&round.standings)
         {
             if let Some(guest) = slot
-                && matches!(standing, Standing::Shares | Standing::Deflates(_))
+                && *standing == Standing::Shares
             {
                 *entry = guest.entry(round.now_ms);
                 claims = claims.plus(guest.claim(guest.account.target));
@@ -145,15 +142,27 @@ impl<const N: usize> Balancer<N> {
                     let target = guest.held().min(guest.account.maximum);
                     round.actions.free(set(id, target));
                 }
-                Standing::Deflates(target) => {
-                    let more = target.minus(guest.claim(current));
-                    if target > current && more <= round.spare {
-                        round.actions.free(set(id, target));
-                        round.spare = round.spare.minus(more);
-                        round.budget = round.budget.minus(more);
-                    }
-                }
                 _ => {}
+            }
+        }
+    }
+
+    /// A deflation that waits gets what it waits for, from the reserve too: until it is answered its guest's balloon driver
+    /// can do nothing else, and the process that caused it does not run on.
+    fn serve_deflations(&mut self, round: &mut Round<N>) {
+        for (index, (slot, standing)) in self.guests.iter_mut().zip(round.standings).enumerate() {
+            let Some(guest) = slot else { continue };
+            let Some(target) = guest.deflates_to() else {
+                continue;
+            };
+            let current = guest.account.target;
+            let more = target.minus(guest.claim(current));
+            let is_here = matches!(standing, Standing::Shares | Standing::Late | Standing::Old);
+            if is_here && target > current && more <= round.spare {
+                round.actions.free(set(GuestId(index as u16), target));
+                round.spare = round.spare.minus(more);
+                round.budget = round.budget.minus(more);
+                guest.account.target = target;
             }
         }
     }
@@ -164,7 +173,8 @@ impl<const N: usize> Balancer<N> {
         let is_needed = self.lacking(round, entries, plan) > round.budget || round.debt > Pieces(0);
         for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
             let current = guest.account.target;
-            let target = guest.target_for(goal);
+            let deflates_to = guest.deflates_to().unwrap_or_default();
+            let target = guest.target_for(goal).max(deflates_to);
             if target >= current {
                 continue;
             }
@@ -186,9 +196,7 @@ impl<const N: usize> Balancer<N> {
             .zip(&round.standings)
             .zip(entries.iter().zip(plan.goals))
             .filter_map(|((slot, standing), (entry, goal))| {
-                let guest = slot
-                    .as_ref()
-                    .filter(|_| matches!(standing, Standing::Shares))?;
+                let guest = slot.as_ref().filter(|_| *standing == Standing::Shares)?;
                 let needed = Pieces(goal.min(entry.level(NEED)));
                 Some(needed.minus(guest.claim(guest.account.target)))
             })
@@ -282,7 +290,6 @@ impl<const N: usize> Balancer<N> {
                 Standing::Old => Reason::Old,
                 Standing::Late if guest.is_unresponsive() => Reason::Unresponsive,
                 Standing::Late => Reason::Late,
-                Standing::Deflates(_) => Reason::Deflates,
                 Standing::Shares => {
                     guest.note_buffer(round.now_ms, want);
                     reason(plan, claim, want, Pieces(goal))

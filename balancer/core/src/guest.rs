@@ -160,7 +160,12 @@ impl Guest {
             .report
             .reach_kib
             .map_or(Pieces(u32::MAX), |kib| Pieces::from_mib_ceil(kib / 1024));
-        let maximum = bounds.maximum.min(self.account.maximum).min(reach);
+        // Zero before the first decision.
+        let admitted = match self.account.maximum {
+            Pieces(0) => bounds.maximum,
+            maximum => maximum,
+        };
+        let maximum = bounds.maximum.min(admitted).min(reach);
         (minimum, maximum.max(minimum))
     }
 

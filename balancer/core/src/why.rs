@@ -38,8 +38,6 @@ pub(crate) enum Reason {
     Late,
     /// It passed the deadline of a reclaim: the others are served without it.
     Unresponsive,
-    /// A deflation of its balloon waits for memory.
-    Deflates,
     /// Its figures are too old to go by.
     Old,
     /// It is left as it is.
@@ -127,9 +125,6 @@ impl Why {
             )),
             Reason::ShortDemand { k } => line(format_args!(
                 "{head}; gets {goal}, now {now}: needs do not all fit, k {k} (floor {floor})"
-            )),
-            Reason::Deflates => line(format_args!(
-                "{head}; gets {now}: its balloon gives pages back to it and can do nothing else until then"
             )),
             Reason::Floors => line(format_args!(
                 "{head}; stays at {goal}, now {now}: all are at their floors ({floor})"
