@@ -23,6 +23,9 @@ const OVERDUE_MS: u64 = 1000;
 /// A short guest shows only what it sees: it needs at least so much more, what a program touches in two reports' time.
 const SHORT_STEP_KIB: u64 = 16 * 1024;
 
+/// What a co-operative reclaim leaves beyond what a guest uses.
+const FLOOR_MARGIN_KIB: u64 = 2048;
+
 /// One guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guest {
@@ -149,7 +152,7 @@ impl Guest {
     fn at_maximum(&self) -> bool {
         let last = self.observer.last();
         self.held() >= self.settings.bounds.maximum
-            && self.wanted(last.demand_kib) > self.settings.bounds.maximum
+            && self.wanted(last.basis_kib()) > self.settings.bounds.maximum
     }
 
     /// Its minimum, and the most that it may have and can take.
@@ -186,13 +189,20 @@ impl Guest {
         in_pieces(self.report.stranded_kib)
     }
 
-    /// What it cannot do without while it uses this much, in visible memory: that, and what it would count as short
-    /// without. A guest whose use rises also keeps what it will use before it could have back what it gave.
-    fn needed_kib(&self, demand_kib: u64) -> u64 {
-        let margin_kib = low_mark_kib(demand_kib).max(self.observer.last().ahead_kib);
-        demand_kib
-            .saturating_add(margin_kib)
-            .min(self.with_buffer_kib(demand_kib))
+    /// What it cannot do without at this moment, in visible memory: what it uses, and what it would count as short without.
+    /// A guest whose use rises also needs what it will use before it could have back what it gave. One that starves needs
+    /// its buffer too, for it shows only what it sees.
+    fn needed_kib(&self) -> u64 {
+        let last = self.observer.last();
+        let used_kib = last.used_kib();
+        match last.shortage {
+            Shortage::Starving => self
+                .with_buffer_kib(last.demand_kib)
+                .max(last.demand_kib.saturating_add(SHORT_STEP_KIB)),
+            Shortage::None | Shortage::Low => used_kib
+                .saturating_add(low_mark_kib(used_kib).max(last.ahead_kib))
+                .min(self.with_buffer_kib(used_kib)),
+        }
     }
 
     /// What a co-operative reclaim leaves, in visible memory.
@@ -201,8 +211,14 @@ impl Guest {
             .report
             .visible_kib
             .saturating_add(self.report.ballooned_kib);
-        let needed_kib = self.needed_kib(self.observer.last().demand_kib);
-        floor(self.limits().0, total_kib, needed_kib)
+        floor(
+            self.limits().0,
+            total_kib,
+            self.observer
+                .last()
+                .used_kib()
+                .saturating_add(FLOOR_MARGIN_KIB),
+        )
     }
 
     /// What the plan has to know.
@@ -227,14 +243,8 @@ impl Guest {
             .plus(stranded)
             .min(held)
             .clamp(minimum, maximum);
-        let want = self.wanted(last.demand_kib);
-        let need = match last.shortage {
-            Shortage::None => in_pieces(self.needed_kib(last.demand_kib)).plus(stranded),
-            Shortage::Saturated => {
-                let step_kib = last.demand_kib.saturating_add(SHORT_STEP_KIB);
-                want.max(in_pieces(step_kib).plus(stranded))
-            }
-        };
+        let want = self.wanted(last.basis_kib());
+        let need = in_pieces(self.needed_kib()).plus(stranded);
         let remembered = self.wanted(self.observer.remembered_kib(now_ms));
         let is_overdue = |since: u64| now_ms.saturating_sub(since) >= OVERDUE_MS;
         let figures = Figures {
@@ -305,7 +315,7 @@ impl Guest {
             return self.settings.bounds.startup;
         }
         let (minimum, maximum) = self.limits();
-        self.wanted(self.observer.last().demand_kib)
+        self.wanted(self.observer.last().basis_kib())
             .clamp(minimum, maximum)
     }
 
@@ -319,7 +329,10 @@ impl Guest {
     }
 
     pub(crate) const fn is_short(&self) -> bool {
-        matches!(self.observer.last().shortage, Shortage::Saturated)
+        matches!(
+            self.observer.last().shortage,
+            Shortage::Low | Shortage::Starving
+        )
     }
 
     /// Follows a reclaim: starts it, extends it, ends it. `target` is what the guest shall go down to.
@@ -327,7 +340,7 @@ impl Guest {
         let held = self.held();
         let left = held.minus(self.stranded()).minus(target);
         // What it has come to need since it was asked it owes to nobody; the next decision gives it its share again.
-        let needed = in_pieces(self.observer.last().demand_kib);
+        let needed = in_pieces(self.observer.last().used_kib());
         if left == Pieces(0) || needed > target {
             self.reclaim = None;
             return ReclaimStep::Wait;
@@ -408,7 +421,7 @@ impl Guest {
     pub(crate) fn figures_for_why(&self, now_ms: u64) -> (Pieces, Pieces) {
         let last = self.observer.last();
         let remembered = self.observer.remembered_kib(now_ms);
-        (in_pieces(last.demand_kib), in_pieces(remembered))
+        (in_pieces(last.basis_kib()), in_pieces(remembered))
     }
 }
 

@@ -7,6 +7,9 @@ const SWAP_WINDOW_S: usize = 10;
 /// Seconds of demand that are remembered: two whole ones beside the running one.
 pub(crate) const REMEMBERED_S: usize = 3;
 
+/// A guest starves below this part of its low mark.
+const STARVING_PART: u64 = 4;
+
 /// How far ahead a rising demand is followed, in milliseconds: about what a guest needs to take memory into use once its
 /// target is raised.
 const AHEAD_MS: u64 = 500;
@@ -19,8 +22,10 @@ pub(crate) enum Shortage {
     /// It is not.
     #[default]
     None,
-    /// It is: its demand is at least what it sees.
-    Saturated,
+    /// It is: less than its low mark is left, or less than its buffer and it strains. Its demand counts as all that it sees.
+    Low,
+    /// Next to nothing is left: what it would use if it had it is not to be seen.
+    Starving,
 }
 
 /// What one report says, judged.
@@ -42,8 +47,16 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// What is not available, whatever it is needed for.
-    const fn used_kib(&self) -> u64 {
+    pub(crate) const fn used_kib(&self) -> u64 {
         self.visible_kib - self.available_kib
+    }
+
+    /// What a target is made of: what it uses, and of a guest that starves its demand, which is more.
+    pub(crate) const fn basis_kib(&self) -> u64 {
+        match self.shortage {
+            Shortage::None | Shortage::Low => self.used_kib(),
+            Shortage::Starving => self.demand_kib,
+        }
     }
 }
 
@@ -84,22 +97,32 @@ impl Observer {
         // what it said last does not count.
         let inside_buffer = available_kib < buffer_kib(visible_kib, buffer_percent);
         let asked = report.urgent == Urgency::Event || events.strain > 0 || events.oom_kills > 0;
-        let short = available_kib < low_mark_kib(visible_kib)
-            || report.urgent == Urgency::Starved
-            || (inside_buffer && asked);
-        let (demand_kib, shortage) = if short {
-            let swapped = self.swapped_kib.sum(second, SWAP_WINDOW_S);
-            (visible_kib.saturating_add(swapped), Shortage::Saturated)
+        let low_kib = low_mark_kib(visible_kib);
+        let shortage = if report.urgent == Urgency::Starved
+            || available_kib < low_kib / STARVING_PART
+            || (available_kib < low_kib && asked)
+        {
+            Shortage::Starving
+        } else if available_kib < low_kib || (inside_buffer && asked) {
+            Shortage::Low
         } else {
-            (visible_kib - available_kib, Shortage::None)
+            Shortage::None
+        };
+        let used_kib = visible_kib - available_kib;
+        let demand_kib = match shortage {
+            Shortage::None => used_kib,
+            Shortage::Low | Shortage::Starving => {
+                let swapped = self.swapped_kib.sum(second, SWAP_WINDOW_S);
+                visible_kib.saturating_add(swapped)
+            }
         };
         let moves_kib = match shortage {
             Shortage::None => visible_kib
                 .saturating_sub(self.last.visible_kib)
                 .max(owed_kib),
-            Shortage::Saturated => 0,
+            Shortage::Low | Shortage::Starving => 0,
         };
-        self.follow_rise(now_ms, visible_kib - available_kib, moves_kib);
+        self.follow_rise(now_ms, used_kib, moves_kib);
         let rise_kib = match self.rise_kib {
             ..RISE_KIB => 0,
             rise_kib => rise_kib,
@@ -107,7 +130,6 @@ impl Observer {
         let rise_kib_s = rise_kib.saturating_mul(1000) / AHEAD_MS;
         // At most half a buffer: what is given too much stays with the guest until somebody needs it.
         let ahead_kib = rise_kib.min(buffer_kib(visible_kib, buffer_percent) / 2);
-        self.demand_kib.raise(second, demand_kib);
         self.last_ms = now_ms.max(1);
         self.before_last_kib = self.last.used_kib();
         self.last = Observed {
@@ -118,6 +140,7 @@ impl Observer {
             ahead_kib,
             shortage,
         };
+        self.demand_kib.raise(second, self.last.basis_kib());
         self.last
     }
 
@@ -148,7 +171,7 @@ impl Observer {
     pub(crate) fn remembered_kib(&self, now_ms: u64) -> u64 {
         self.demand_kib
             .max(now_ms / 1000, REMEMBERED_S)
-            .max(self.last.demand_kib)
+            .max(self.last.basis_kib())
     }
 
     /// When the guest last gave fresh figures, in milliseconds; `None` before the first.
@@ -307,8 +330,13 @@ mod tests {
         let mut observer = Observer::default();
         let seen = see(&mut observer, 0, 31, Counters::default());
         assert_eq!(
-            (seen.demand_kib, seen.shortage),
-            (1000 * MIB, Shortage::Saturated)
+            (seen.demand_kib, seen.basis_kib(), seen.shortage),
+            (1000 * MIB, 969 * MIB, Shortage::Low)
+        );
+        let seen = see(&mut observer, 0, 7, Counters::default());
+        assert_eq!(
+            (seen.basis_kib(), seen.shortage),
+            (1000 * MIB, Shortage::Starving)
         );
         assert_eq!(
             see(&mut observer, 0, 32, Counters::default()).shortage,
@@ -334,7 +362,11 @@ mod tests {
         );
         assert_eq!(
             see(&mut observer, 3, 150, stalls(7)).shortage,
-            Shortage::Saturated
+            Shortage::Low
+        );
+        assert_eq!(
+            see(&mut observer, 3, 31, stalls(8)).shortage,
+            Shortage::Starving
         );
         let kills = |n| Counters {
             oom_kills: Some(n),
@@ -346,10 +378,7 @@ mod tests {
             see(&mut observer, 5, 500, kills(4)).shortage,
             Shortage::None
         );
-        assert_eq!(
-            see(&mut observer, 6, 150, kills(5)).shortage,
-            Shortage::Saturated
-        );
+        assert_eq!(see(&mut observer, 6, 150, kills(5)).shortage, Shortage::Low);
         assert_eq!(observer.oom_kills(), 3);
     }
 
@@ -364,7 +393,7 @@ mod tests {
         let seen = observer.observe(1, &report, 900 * MIB, 20, 0);
         assert_eq!(
             (seen.demand_kib, seen.shortage),
-            (1000 * MIB, Shortage::Saturated)
+            (1000 * MIB, Shortage::Starving)
         );
     }
 
@@ -496,9 +525,9 @@ mod tests {
                 let seen = observer.observe(index as u64 * 400, &report, available, buffer, owed);
                 match seen.shortage {
                     Shortage::None => prop_assert!(seen.demand_kib <= visible_kib),
-                    Shortage::Saturated => prop_assert!(seen.demand_kib >= visible_kib),
+                    Shortage::Low | Shortage::Starving => prop_assert!(seen.demand_kib >= visible_kib),
                 }
-                prop_assert!(observer.remembered_kib(index as u64 * 400) >= seen.demand_kib);
+                prop_assert!(observer.remembered_kib(index as u64 * 400) >= seen.basis_kib());
                 prop_assert!(seen.available_kib <= seen.visible_kib);
             }
         }

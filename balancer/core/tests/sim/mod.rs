@@ -465,9 +465,9 @@ impl Host {
             let changed = account.target != guest.last_target;
             if changed && account.target < account.assigned && guest.settings.mode == Mode::Dynamic
             {
-                // With what it uses alone it would be short at once.
+                // What it uses is never asked for.
                 let used = guest.reported_used_mib.min(guest.reported_before_mib);
-                let least = (used + used / 32).min(account.assigned.mib());
+                let least = (used + 2).min(account.assigned.mib());
                 assert!(
                     account.target.mib() >= least,
                     "guest {} uses {used} MiB and was asked down to {} at {now_ms} ms",
