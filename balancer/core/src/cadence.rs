@@ -22,7 +22,7 @@ const TOUCHED_KIB_MS: u64 = 1024;
 const PRESSED_REPORTS: u16 = 64;
 const STILL_PRESSED_MS: u32 = 100;
 /// While somebody lacks memory the others are asked at least this often: what one uses no longer, another waits for.
-pub(crate) const SHORT_SUPPLY_MS: u32 = 100;
+pub(crate) const SHORT_SUPPLY_MS: u32 = 50;
 
 /// What the rhythm of one guest's reports remembers.
 #[derive(Clone, Copy, Debug, Default)]

@@ -21,10 +21,7 @@ const OLD_MS: u64 = 3 * CALM_MS as u64;
 /// alternates faster than this is served with what is needed alone.
 const OVERDUE_MS: u64 = 1000;
 /// A short guest shows only what it sees: it needs at least so much more, what a program touches in two reports' time.
-const SHORT_STEP_KIB: u64 = 16 * 1024;
-
-/// What a co-operative reclaim leaves beyond what a guest uses.
-const FLOOR_MARGIN_KIB: u64 = 2048;
+const SHORT_STEP_KIB: u64 = 48 * 1024;
 
 /// One guest.
 #[derive(Clone, Copy, Debug)]
@@ -211,14 +208,7 @@ impl Guest {
             .report
             .visible_kib
             .saturating_add(self.report.ballooned_kib);
-        floor(
-            self.limits().0,
-            total_kib,
-            self.observer
-                .last()
-                .used_kib()
-                .saturating_add(FLOOR_MARGIN_KIB),
-        )
+        floor(self.limits().0, total_kib, self.observer.last().used_kib())
     }
 
     /// What the plan has to know.

@@ -7,8 +7,8 @@ const SWAP_WINDOW_S: usize = 10;
 /// Seconds of demand that are remembered: two whole ones beside the running one.
 pub(crate) const REMEMBERED_S: usize = 3;
 
-/// A guest starves below this part of its low mark.
-const STARVING_PART: u64 = 4;
+/// A guest with less than this left starves: one granule.
+const STARVING_KIB: u64 = 2048;
 
 /// How far ahead a rising demand is followed, in milliseconds: about what a guest needs to take memory into use once its
 /// target is raised.
@@ -98,17 +98,30 @@ impl Observer {
         let inside_buffer = available_kib < buffer_kib(visible_kib, buffer_percent);
         let asked = report.urgent == Urgency::Event || events.strain > 0 || events.oom_kills > 0;
         let low_kib = low_mark_kib(visible_kib);
+        let is_low = available_kib < low_kib || (inside_buffer && asked);
+        let used_kib = visible_kib - available_kib;
+        let moves_kib = if is_low || report.urgent == Urgency::Starved {
+            0
+        } else {
+            visible_kib
+                .saturating_sub(self.last.visible_kib)
+                .max(owed_kib)
+        };
+        self.follow_rise(now_ms, used_kib, moves_kib);
+        let rise_kib = match self.rise_kib {
+            ..RISE_KIB => 0,
+            rise_kib => rise_kib,
+        };
         let shortage = if report.urgent == Urgency::Starved
-            || available_kib < low_kib / STARVING_PART
-            || (available_kib < low_kib && asked)
+            || available_kib < STARVING_KIB
+            || (available_kib < low_kib && (asked || rise_kib > available_kib))
         {
             Shortage::Starving
-        } else if available_kib < low_kib || (inside_buffer && asked) {
+        } else if is_low {
             Shortage::Low
         } else {
             Shortage::None
         };
-        let used_kib = visible_kib - available_kib;
         let demand_kib = match shortage {
             Shortage::None => used_kib,
             Shortage::Low | Shortage::Starving => {
@@ -116,20 +129,9 @@ impl Observer {
                 visible_kib.saturating_add(swapped)
             }
         };
-        let moves_kib = match shortage {
-            Shortage::None => visible_kib
-                .saturating_sub(self.last.visible_kib)
-                .max(owed_kib),
-            Shortage::Low | Shortage::Starving => 0,
-        };
-        self.follow_rise(now_ms, used_kib, moves_kib);
-        let rise_kib = match self.rise_kib {
-            ..RISE_KIB => 0,
-            rise_kib => rise_kib,
-        };
         let rise_kib_s = rise_kib.saturating_mul(1000) / AHEAD_MS;
         // At most half a buffer: what is given too much stays with the guest until somebody needs it.
-        let ahead_kib = rise_kib.min(buffer_kib(visible_kib, buffer_percent) / 2);
+        let ahead_kib = rise_kib.min((buffer_kib(visible_kib, buffer_percent) / 2).max(48 * 1024));
         self.last_ms = now_ms.max(1);
         self.before_last_kib = self.last.used_kib();
         self.last = Observed {
@@ -333,7 +335,7 @@ mod tests {
             (seen.demand_kib, seen.basis_kib(), seen.shortage),
             (1000 * MIB, 969 * MIB, Shortage::Low)
         );
-        let seen = see(&mut observer, 0, 7, Counters::default());
+        let seen = see(&mut observer, 0, 1, Counters::default());
         assert_eq!(
             (seen.basis_kib(), seen.shortage),
             (1000 * MIB, Shortage::Starving)

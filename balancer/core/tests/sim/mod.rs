@@ -467,7 +467,7 @@ impl Host {
             {
                 // What it uses is never asked for.
                 let used = guest.reported_used_mib.min(guest.reported_before_mib);
-                let least = (used + 2).min(account.assigned.mib());
+                let least = used.min(account.assigned.mib());
                 assert!(
                     account.target.mib() >= least,
                     "guest {} uses {used} MiB and was asked down to {} at {now_ms} ms",
