@@ -31,6 +31,7 @@ pub mod policy;
 pub mod rival;
 pub mod table;
 pub mod trace;
+pub mod verdict;
 
 mod command;
 

@@ -67,8 +67,10 @@ pub struct Row {
     pub family: String,
     /// How many guests.
     pub guests: usize,
-    /// All memory of one host.
+    /// All memory of one host, in pieces.
     pub pool: u64,
+    /// How many traces were played.
+    pub traces: u64,
     /// Demand that no policy can meet, in percent.
     pub unavoidable_percent: f64,
     /// What came of each, in the contestants' order.
@@ -126,6 +128,7 @@ pub fn row_of(
             .map(|trace| u64::from(trace.pool.0))
             .max()
             .unwrap_or(0),
+        traces: traces.len() as u64,
         unavoidable_percent: unavoidable as f64 * 100.0 / demand as f64,
         outcomes,
     })

@@ -2,8 +2,10 @@
 //!
 //! Source: C. Waldspurger, "Memory Resource Management in VMware ESX Server", OSDI 2002, section 5: memory is taken from the
 //! guest with the fewest shares for each page that it has, where an idle page costs k = 1 / (1 - tax) times as much as one in
-//! use: rho = S / (P x (f + k x (1 - f))), tax 75 %. There the part in use is estimated from samples; here it is what the
-//! guest reports as used. What a guest asks for is what it uses and its buffer; what nobody asks for stays where it is.
+//! use: rho = S / (P x (f + k x (1 - f))), tax 75 %. What a guest asks for is what it uses and its buffer; what nobody asks for
+//! stays where it is. There the part in use is estimated from samples, as the most of averages that follow fast and slowly:
+//! at its own pace, what is in use here rises with what the guest reports as used and falls over a minute. Memory that is
+//! free there goes to a guest at the touch: at its own pace it decides every second.
 
 use super::{Entry, Told};
 use crate::policy::Pace;
@@ -15,7 +17,13 @@ pub const ENTRIES: &[Entry] = &[Entry {
     what: "ESXi's way: min-funding revocation, idle tax of 75 %",
     told: Told::Reports,
     paces: &[Pace::Own, Pace::Ours],
-    make: |trace, pace| Box::new(Paced::new(Esxi, pace, trace.reserve)),
+    make: |trace, pace| {
+        let esxi = Esxi {
+            pace,
+            active: Vec::new(),
+        };
+        Box::new(Paced::new(esxi, pace, trace.reserve))
+    },
 }];
 
 /// What an idle page costs, in active ones: 1 / (1 - 0.75).
@@ -78,21 +86,36 @@ fn revoke(capacity: f64, clients: &[Client]) -> Vec<f64> {
     clients.iter().map(|client| client.keeps(high)).collect()
 }
 
-struct Esxi;
+struct Esxi {
+    pace: Pace,
+    /// What each guest has in use, as estimated, in pieces.
+    active: Vec<f64>,
+}
+
+/// The estimate falls to 1/e of a difference in this time, in milliseconds.
+const ESTIMATE_MS: f64 = 60_000.0;
 
 impl Rival for Esxi {
     fn interval_ms(&self) -> u64 {
-        60_000
+        1000
     }
 
-    fn goals(&mut self, _: u64, room: &Room, guests: &[Seen], goals: &mut [u32]) {
+    fn goals(&mut self, apart_ms: u64, room: &Room, guests: &[Seen], goals: &mut [u32]) {
+        self.active.resize(guests.len(), 0.0);
+        let fall = match self.pace {
+            Pace::Own => (-(apart_ms as f64) / ESTIMATE_MS).exp(),
+            Pace::Ours => 0.0,
+        };
         let clients: Vec<Client> = guests
             .iter()
-            .map(|seen| {
+            .zip(&mut self.active)
+            .map(|(seen, active)| {
+                let used = f64::from(pieces(seen.used_kib()));
+                *active = used.max(used + (*active - used) * fall);
                 let asks = seen.clamp(pieces(seen.with_buffer_kib(seen.used_kib())));
                 Client {
                     shares: f64::from(seen.settings.weight),
-                    active: f64::from(pieces(seen.used_kib())),
+                    active: *active,
                     wants: f64::from(asks.max(seen.held().min(seen.maximum()))),
                     minimum: f64::from(seen.minimum()),
                 }
