@@ -4,9 +4,10 @@ use crate::curve::Cursor;
 use crate::ledger::Ledger;
 use crate::mechanism::{Flow, Mechanism, Reporting};
 use crate::noise::Noise;
-use crate::policy::{Policy, Target, Urgent, View};
+use crate::policy::{Policy, Room, Target, Urgent, View};
 use crate::trace::{GuestTrace, Manner, Trace};
 use protocol::balancer::{Counters, Report, Uptake, Urgency};
+use protocol::memory::Refusal;
 
 /// A tick, in milliseconds. No report follows another sooner.
 pub const TICK_MS: u64 = 10;
@@ -153,14 +154,15 @@ pub fn watch(
     policy: &mut dyn Policy,
     mut watcher: impl FnMut(&Moment<'_>),
 ) -> Result<Outcome, String> {
-    let mut host = Host::new(trace, mechanism)?;
-    for guest in &trace.guests {
-        policy.started(0, &guest.settings);
-    }
+    let mut host = Host::new(trace, mechanism);
+    host.start_first(policy)?;
     let mut targets = Vec::new();
     let mut now_ms = 0;
     while now_ms < trace.length_ms {
         now_ms += TICK_MS;
+        if now_ms.is_multiple_of(DECIDE_EVERY_MS) {
+            host.start_next(now_ms, policy);
+        }
         let urgent = host.tick(now_ms, policy);
         if urgent == Urgent::Yes
             || host.ledger.take_signal()
@@ -179,33 +181,64 @@ pub fn watch(
 }
 
 impl<'a> Host<'a> {
-    fn new(trace: &'a Trace, mechanism: Mechanism) -> Result<Self, String> {
-        let mut ledger = Ledger::new(trace.pool);
-        for (index, guest) in trace.guests.iter().enumerate() {
-            let bounds = guest.settings.bounds;
-            ledger.admit(bounds).map_err(|refusal| {
-                format!(
-                    "{}: its startup does not fit the pool: {refusal:?}",
-                    guest.name
-                )
-            })?;
-            ledger.grow(index, bounds.startup.0);
-        }
-        let guests = trace
-            .guests
-            .iter()
-            .enumerate()
-            .map(|(index, guest)| Guest::new(guest, trace.seed, index as u64))
-            .collect();
-        Ok(Self {
+    fn new(trace: &'a Trace, mechanism: Mechanism) -> Self {
+        Self {
             trace,
             mechanism,
-            ledger,
+            ledger: Ledger::new(trace.pool),
             cleaner: Flow::default(),
-            guests,
+            guests: Vec::new(),
             levels: vec![Level::default(); trace.guests.len()],
             outcome: Outcome::default(),
-        })
+        }
+    }
+
+    /// Starts those that are there from the beginning.
+    fn start_first(&mut self, policy: &mut dyn Policy) -> Result<(), String> {
+        for guest in &self.trace.guests {
+            if guest.start_ms > 0 {
+                break;
+            }
+            self.start(0, guest, policy).map_err(|refusal| {
+                format!(
+                    "{}: what it starts with does not fit the pool of {} MiB: {refusal:?}",
+                    guest.name,
+                    self.trace.pool.mib()
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Starts those whose time has come, as far as there is room.
+    fn start_next(&mut self, now_ms: u64, policy: &mut dyn Policy) {
+        while let Some(guest) = self.trace.guests.get(self.guests.len())
+            && guest.start_ms <= now_ms
+        {
+            let view = View {
+                host: self.ledger.host(),
+                accounts: self.ledger.accounts(),
+            };
+            let room = policy.make_room(now_ms, &guest.settings, &view);
+            if room == Room::Wait || self.start(now_ms, guest, policy).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        now_ms: u64,
+        guest: &GuestTrace,
+        policy: &mut dyn Policy,
+    ) -> Result<(), Refusal> {
+        let index = self.guests.len();
+        self.ledger.admit(guest.settings.bounds, guest.initial)?;
+        self.ledger.grow(index, guest.initial.0);
+        self.guests
+            .push(Guest::new(now_ms, guest, self.trace.seed, index as u64));
+        policy.started(now_ms, &guest.settings);
+        Ok(())
     }
 
     fn tick(&mut self, now_ms: u64, policy: &mut dyn Policy) -> Urgent {
@@ -229,7 +262,24 @@ impl<'a> Host<'a> {
                 urgent = Urgent::Yes;
             }
         }
+        if counts {
+            self.count_waiting(now_ms);
+        }
         urgent
+    }
+
+    /// What those want that should run and wait for room.
+    fn count_waiting(&mut self, now_ms: u64) {
+        for (index, guest) in self.trace.guests.iter().enumerate().skip(self.guests.len()) {
+            if guest.start_ms > now_ms {
+                break;
+            }
+            let maximum_kib = guest.settings.bounds.maximum.mib() * 1024;
+            let demand_kib = guest.demand.at(now_ms).min(maximum_kib);
+            self.levels[index].demand_kib = demand_kib;
+            self.outcome.demand += u128::from(demand_kib * TICK_MS);
+            self.outcome.unmet += u128::from(demand_kib * TICK_MS);
+        }
     }
 
     fn decide(&mut self, now_ms: u64, policy: &mut dyn Policy, targets: &mut Vec<Target>) {
@@ -381,7 +431,7 @@ impl<'a> Host<'a> {
 }
 
 impl Guest {
-    fn new(trace: &GuestTrace, seed: u64, index: u64) -> Self {
+    fn new(now_ms: u64, trace: &GuestTrace, seed: u64, index: u64) -> Self {
         Self {
             demand: Cursor::default(),
             grow: Flow::default(),
@@ -394,7 +444,7 @@ impl Guest {
                 ..Counters::default()
             },
             keep: trace.settings.bounds.startup.0,
-            report_due_ms: 0,
+            report_due_ms: now_ms,
             distance_ms: 1000,
             reported_ms: None,
             busy_until_ms: 0,

@@ -72,15 +72,15 @@ impl Ledger {
         (self.pool + self.cleaning).saturating_sub(self.promised)
     }
 
-    /// Admits a guest: its startup is promised.
+    /// Admits a guest with a first target, its startup as a rule.
     ///
     /// # Errors
     /// It is more than what is free of promises.
-    pub fn admit(&mut self, bounds: Bounds) -> Result<(), Refusal> {
+    pub fn admit(&mut self, bounds: Bounds, target: Pieces) -> Result<(), Refusal> {
         let account = Account {
             assigned: Pieces(0),
             earmarked: Pieces(0),
-            target: bounds.startup,
+            target,
             revoked: Pieces(0),
             minimum: bounds.minimum,
             startup: bounds.startup,

@@ -59,8 +59,20 @@ pub enum Pace {
     Ours,
 }
 
+/// Whether a guest may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// What it starts with is there.
+    Ready,
+    /// Others have to give back first: ask again.
+    Wait,
+}
+
 /// A policy. It hears what an unmodified Linux guest reports, and knows nothing else of the guests.
 pub trait Policy: Send {
+    /// A guest wants to start, the next one by number. Asked every 50 ms until there is room.
+    fn make_room(&mut self, now_ms: u64, settings: &Settings, view: &View<'_>) -> Room;
+
     /// A guest started; guests are numbered from 0 in the order of their start.
     fn started(&mut self, now_ms: u64, settings: &Settings);
 

@@ -1,6 +1,6 @@
 //! A rival: a policy that states goals. When it decides, and how its goals become targets, is the same for all.
 
-use crate::policy::{Answer, Pace, Policy, Target, Urgent, View};
+use crate::policy::{Answer, Pace, Policy, Room as Start, Target, Urgent, View};
 use protocol::balancer::{Report, Settings, Urgency};
 use protocol::memory::Account;
 use protocol::units::Pieces;
@@ -108,6 +108,8 @@ pub struct Paced<R> {
     guests: Vec<Seen>,
     goals: Vec<u32>,
     decided_ms: Option<u64>,
+    /// What a guest waits for that is about to start: no goal may take it.
+    waiting: u32,
 }
 
 impl<R: Rival> Paced<R> {
@@ -120,12 +122,15 @@ impl<R: Rival> Paced<R> {
             guests: Vec::new(),
             goals: Vec::new(),
             decided_ms: None,
+            waiting: 0,
         }
     }
 
     /// Brings targets to the goals: down at once, up as far as memory is free of promises, in proportion to what is missing.
     fn pursue(&self, view: &View<'_>, targets: &mut Vec<Target>) {
-        let mut budget = view.unpromised().saturating_sub(self.reserve.0);
+        let mut budget = view
+            .unpromised()
+            .saturating_sub(self.reserve.0 + self.waiting);
         let mut missing = 0u64;
         let claim = |account: &Account, target: u32| {
             (account.assigned.0 + account.earmarked.0)
@@ -169,7 +174,17 @@ impl<R: Rival> Paced<R> {
 }
 
 impl<R: Rival> Policy for Paced<R> {
+    fn make_room(&mut self, _: u64, settings: &Settings, view: &View<'_>) -> Start {
+        self.waiting = settings.bounds.startup.0;
+        if self.waiting + self.reserve.0 <= view.unpromised() {
+            Start::Ready
+        } else {
+            Start::Wait
+        }
+    }
+
     fn started(&mut self, _: u64, settings: &Settings) {
+        self.waiting = 0;
         self.guests.push(Seen {
             settings: *settings,
             report: Report {
@@ -223,7 +238,11 @@ impl<R: Rival> Policy for Paced<R> {
             self.decided_ms = Some(now_ms);
             let room = Room {
                 total: view.host.total.0,
-                capacity: view.host.total.minus(self.reserve).0,
+                capacity: view
+                    .host
+                    .total
+                    .minus(Pieces(self.reserve.0 + self.waiting))
+                    .0,
                 free: view.host.pool.0 + view.host.cleaning.0,
             };
             self.rival

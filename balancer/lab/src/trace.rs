@@ -32,6 +32,10 @@ pub struct GuestTrace {
     pub name: String,
     /// Its settings.
     pub settings: Settings,
+    /// When it starts, in milliseconds. Guests are in the order of their starts.
+    pub start_ms: u64,
+    /// What it has when it starts: its startup, unless a recording says otherwise.
+    pub initial: Pieces,
     /// How it gives back.
     pub manner: Manner,
     /// By how much its statistics are wrong at most, in percent of what it has.

@@ -225,17 +225,22 @@ pub fn surge(plan: &mut Plan) {
     }
 }
 
-/// All start at once, need much for some seconds, and settle.
+/// Half of the guests run; the others start at once after 15 s, need much for some seconds, and settle. Every 90 s all are
+/// started again inside.
 pub fn bootstorm(plan: &mut Plan) {
     let Plan {
         noise,
         length_ms,
         guests,
     } = plan;
-    for draft in guests {
+    let running = guests.len() / 2;
+    for (index, draft) in guests.iter_mut().enumerate() {
         let idle = draft.part(0.1);
         let mut curve = Curve::starting_with(idle);
         let mut storm_ms = 15_000;
+        if index >= running {
+            draft.start_ms = storm_ms;
+        }
         while storm_ms < *length_ms {
             let at_ms = storm_ms + noise.between(0.0, 2000.0) as u64;
             let high = draft.part(noise.between(0.6, 1.0));

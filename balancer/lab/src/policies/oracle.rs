@@ -5,7 +5,7 @@
 //! least that is possible: where memory is short it does not weigh one shortage against a later one.
 
 use super::{Entry, Told};
-use crate::policy::{Answer, Pace, Policy, Target, Urgent, View};
+use crate::policy::{Answer, Pace, Policy, Room, Target, Urgent, View};
 use crate::trace::Trace;
 use protocol::balancer::{Report, Settings};
 use protocol::memory::Account;
@@ -31,6 +31,9 @@ struct Oracle {
     trace: Arc<Trace>,
     /// For each guest and grid step: pieces wanted at most from there on, for each look ahead; the first is now alone.
     wants: Vec<Vec<[u32; AHEAD.len()]>>,
+    started: usize,
+    /// What a guest waits for that is about to start.
+    waiting: u32,
 }
 
 impl Oracle {
@@ -61,6 +64,8 @@ impl Oracle {
         Self {
             trace: Arc::clone(trace),
             wants,
+            started: 0,
+            waiting: 0,
         }
     }
 
@@ -70,15 +75,18 @@ impl Oracle {
         let rows: Vec<&[u32; AHEAD.len()]> = self
             .wants
             .iter()
+            .take(self.started)
             .map(|rows| &rows[step.min(rows.len() - 1)])
             .collect();
         let mut goals: Vec<u32> = self
             .trace
             .guests
             .iter()
+            .take(self.started)
             .map(|guest| guest.settings.bounds.minimum.0)
             .collect();
-        let mut left = self.trace.capacity().0 - goals.iter().sum::<u32>();
+        let taken = goals.iter().sum::<u32>() + self.waiting;
+        let mut left = self.trace.capacity().0.saturating_sub(taken);
         for column in 0..AHEAD.len() {
             raise(&mut goals, rows.iter().map(|row| row[column]), &mut left);
         }
@@ -128,7 +136,19 @@ fn highest_ahead(values: &[u32], ahead: usize) -> Vec<u32> {
 }
 
 impl Policy for Oracle {
-    fn started(&mut self, _: u64, _: &Settings) {}
+    fn make_room(&mut self, _: u64, settings: &Settings, view: &View<'_>) -> Room {
+        self.waiting = settings.bounds.startup.0;
+        if self.waiting + self.trace.reserve.0 <= view.unpromised() {
+            Room::Ready
+        } else {
+            Room::Wait
+        }
+    }
+
+    fn started(&mut self, _: u64, _: &Settings) {
+        self.waiting = 0;
+        self.started += 1;
+    }
 
     fn report(&mut self, _: u64, _: usize, _: &Report) -> Answer {
         Answer {
@@ -141,7 +161,9 @@ impl Policy for Oracle {
     fn decide(&mut self, now_ms: u64, view: &View<'_>, targets: &mut Vec<Target>) {
         let held = |account: &Account| account.assigned.0 + account.earmarked.0;
         let goals = self.goals(now_ms, view.accounts.iter().map(held));
-        let mut budget = view.unpromised().saturating_sub(self.trace.reserve.0);
+        let mut budget = view
+            .unpromised()
+            .saturating_sub(self.trace.reserve.0 + self.waiting);
         let mut needs = Vec::new();
         let now = self.trace.guests.iter().zip(&self.wants);
         for (guest, ((account, goal), (_, rows))) in
@@ -191,6 +213,9 @@ pub fn without_limits(trace: &Trace) -> u128 {
         let mut wanted = 0;
         for (cursor, guest) in cursors.iter_mut().zip(&trace.guests) {
             let bounds = guest.settings.bounds;
+            if guest.start_ms > now_ms {
+                continue;
+            }
             wanted += cursor
                 .at(&guest.demand, now_ms)
                 .clamp(bounds.minimum.mib() * 1024, bounds.maximum.mib() * 1024);

@@ -1,9 +1,9 @@
 //! Ours: the very crate that runs in the balancer component.
 
 use super::{Entry, Told};
-use crate::policy::{self, Answer, Pace, Policy, Target, View};
+use crate::policy::{self, Answer, Pace, Policy, Room, Target, View};
 use balancer_core::{Action, Balancer, Snapshot};
-use protocol::balancer::{Report, Settings};
+use protocol::balancer::{Reply, Report, Settings};
 use protocol::units::{GuestId, MAX_GUESTS, Pieces};
 
 /// What the laboratory calls it.
@@ -36,9 +36,28 @@ impl Ours {
             started: 0,
         }
     }
+
+    fn take(&mut self, view: &View<'_>) {
+        self.snapshot.host = view.host;
+        for (to, from) in self.snapshot.accounts.iter_mut().zip(view.accounts) {
+            *to = Some(*from);
+        }
+    }
 }
 
 impl Policy for Ours {
+    fn make_room(&mut self, now_ms: u64, settings: &Settings, view: &View<'_>) -> Room {
+        self.take(view);
+        let guest = id(self.started);
+        let reply = self
+            .balancer
+            .make_room(now_ms, guest, settings.bounds, &self.snapshot);
+        match reply {
+            Reply::Room => Room::Ready,
+            _ => Room::Wait,
+        }
+    }
+
     fn started(&mut self, now_ms: u64, settings: &Settings) {
         let started = self.balancer.started(now_ms, id(self.started), *settings);
         assert!(
@@ -68,10 +87,7 @@ impl Policy for Ours {
     }
 
     fn decide(&mut self, now_ms: u64, view: &View<'_>, targets: &mut Vec<Target>) {
-        self.snapshot.host = view.host;
-        for (to, from) in self.snapshot.accounts.iter_mut().zip(view.accounts) {
-            *to = Some(*from);
-        }
+        self.take(view);
         for action in self.balancer.decide(now_ms, &self.snapshot) {
             match action {
                 Action::SetTarget { guest, target } => targets.push(Target {
