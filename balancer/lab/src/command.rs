@@ -7,6 +7,9 @@ use crate::verdict::{self, Judgement};
 use anyhow::{Result, bail};
 use rayon::prelude::*;
 
+/// The stack of each thread that plays.
+const STACK_BYTES: usize = 64 << 20;
+
 /// What is played. Without anything: every family with 2 and 8 guests, every policy, and the verdict.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
@@ -48,6 +51,14 @@ impl Options {
     /// # Errors
     /// What was asked for does not exist.
     pub fn run(&self) -> Result<Ending> {
+        // The tables of 1,024 guests are made on the stack.
+        rayon::ThreadPoolBuilder::new()
+            .stack_size(STACK_BYTES)
+            .build()?
+            .install(|| self.play())
+    }
+
+    fn play(&self) -> Result<Ending> {
         let contestants = self.contestants()?;
         let rows = self.rows(&contestants)?;
         let judgements: Vec<Judgement> = rows

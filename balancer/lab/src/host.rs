@@ -127,6 +127,7 @@ struct Host<'a> {
     mechanism: Mechanism,
     ledger: Ledger,
     cleaner: Flow,
+    clean_kib_s: u64,
     guests: Vec<Guest>,
     levels: Vec<Level>,
     outcome: Outcome,
@@ -187,6 +188,7 @@ impl<'a> Host<'a> {
             mechanism,
             ledger: Ledger::new(trace.pool),
             cleaner: Flow::default(),
+            clean_kib_s: mechanism.host_clean_kib_s(trace.guests.len()),
             guests: Vec::new(),
             levels: vec![Level::default(); trace.guests.len()],
             outcome: Outcome::default(),
@@ -242,9 +244,7 @@ impl<'a> Host<'a> {
     }
 
     fn tick(&mut self, now_ms: u64, policy: &mut dyn Policy) -> Urgent {
-        let cleaned = self
-            .cleaner
-            .pieces(self.mechanism.clean_kib_s, TICK_MS, u32::MAX);
+        let cleaned = self.cleaner.pieces(self.clean_kib_s, TICK_MS, u32::MAX);
         self.ledger.clean(cleaned);
         let counts = now_ms > WARM_UP_MS;
         let mut urgent = Urgent::No;
