@@ -20,8 +20,13 @@
 //! slower (its demand goes on as the trace says).
 #![forbid(unsafe_code)]
 
+pub mod advise;
+pub mod calibrate;
+pub mod csv;
 pub mod curve;
+pub mod density;
 pub mod families;
+pub mod fleet;
 pub mod host;
 pub mod ledger;
 pub mod mechanism;
