@@ -191,15 +191,10 @@ impl Guest {
     /// its buffer too, for it shows only what it sees.
     fn needed_kib(&self) -> u64 {
         let last = self.observer.last();
-        let used_kib = last.used_kib();
-        match last.shortage {
-            Shortage::Starving => self
-                .with_buffer_kib(last.demand_kib)
-                .max(last.demand_kib.saturating_add(SHORT_STEP_KIB)),
-            Shortage::None | Shortage::Low => used_kib
-                .saturating_add(low_mark_kib(used_kib).max(last.ahead_kib))
-                .min(self.with_buffer_kib(used_kib)),
-        }
+        let basis_kib = last.basis_kib();
+        basis_kib
+            .saturating_add(low_mark_kib(basis_kib).max(last.ahead_kib))
+            .min(self.with_buffer_kib(basis_kib))
     }
 
     /// What a co-operative reclaim leaves, in visible memory.
