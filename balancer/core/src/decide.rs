@@ -48,6 +48,8 @@ struct Round<const N: usize> {
     spare: Pieces,
     /// What the reserve and promised rooms lack.
     debt: Pieces,
+    /// Clean memory that nobody is promised.
+    clean: Pieces,
 }
 
 impl<const N: usize> Balancer<N> {
@@ -63,6 +65,7 @@ impl<const N: usize> Balancer<N> {
             budget: self.free(now_ms, snapshot),
             spare: snapshot.unpromised(),
             debt: self.debt(now_ms, snapshot),
+            clean: snapshot.host.pool.minus(snapshot.host.promised),
         };
         let (entries, capacity) = self.entries(&round);
         let plan = plan(capacity.0, &entries);
@@ -239,7 +242,11 @@ impl<const N: usize> Balancer<N> {
         }
         let budget = round.budget.minus(round.debt).0;
         let (served, _) = fill(budget, &needs);
-        let left = budget - served.iter().sum::<u32>().min(budget);
+        let needed = served
+            .iter()
+            .fold(0, |sum: u32, share| sum.saturating_add(*share));
+        // Buffers wait for memory that is clean: they would take it from those that need it now.
+        let left = budget.min(round.clean.0).saturating_sub(needed);
         let (more, _) = fill(left, &rests);
         for (index, guest, _) in sharing(&mut self.guests, &round.standings, plan) {
             let given = [&served, &more]

@@ -20,9 +20,6 @@ const OLD_MS: u64 = 3 * CALM_MS as u64;
 /// A guest that lacks its buffer for so long gets it from others' buffers. Until then it costs nobody a move: what
 /// alternates faster than this is served with what is needed alone.
 const OVERDUE_MS: u64 = 1000;
-/// A short guest shows only what it sees: it needs at least so much more, what a program touches in two reports' time.
-const SHORT_STEP_KIB: u64 = 48 * 1024;
-
 /// One guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guest {
@@ -187,8 +184,8 @@ impl Guest {
     }
 
     /// What it cannot do without at this moment, in visible memory: what it uses, and what it would count as short without.
-    /// A guest whose use rises also needs what it will use before it could have back what it gave. One that starves needs
-    /// its buffer too, for it shows only what it sees.
+    /// A guest whose use rises also needs what it will use before it could have back what it gave. One that starves shows only
+    /// what it sees: as long as it does, it needs more each time that it has got more.
     fn needed_kib(&self) -> u64 {
         let last = self.observer.last();
         let basis_kib = last.basis_kib();
