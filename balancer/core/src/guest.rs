@@ -194,13 +194,11 @@ impl Guest {
             .min(self.with_buffer_kib(basis_kib))
     }
 
-    /// What a co-operative reclaim leaves, in visible memory.
+    /// What a co-operative reclaim leaves, in visible memory. What is in the balloon is not part of the total, as in
+    /// hv_balloon; what the kernel needs to manage it counts as used.
     pub(crate) fn floor(&self) -> Pieces {
-        let total_kib = self
-            .report
-            .visible_kib
-            .saturating_add(self.report.ballooned_kib);
-        floor(self.limits().0, total_kib, self.observer.last().used_kib())
+        let used_kib = self.observer.last().used_kib();
+        floor(self.limits().0, self.report.visible_kib, used_kib)
     }
 
     /// What the plan has to know.
