@@ -10,7 +10,7 @@
 
 use crate::balancer::{Action, Actions, Balancer, Snapshot};
 use crate::guest::Guest;
-use crate::plan::{BUFFER, Entry, FLOOR, NEED, Plan, Supply, plan};
+use crate::plan::{AHEAD, BUFFER, Entry, FLOOR, NEED, Plan, SURPLUS, Supply, plan};
 use crate::reclaim::ReclaimStep;
 use crate::share::{Part, fill};
 use crate::why::{Reason, Why};
@@ -200,65 +200,71 @@ impl<const N: usize> Balancer<N> {
             .zip(entries.iter().zip(plan.goals))
             .filter_map(|((slot, standing), (entry, goal))| {
                 let guest = slot.as_ref().filter(|_| *standing == Standing::Shares)?;
-                let needed = Pieces(goal.min(entry.level(NEED)));
+                let needed = Pieces(goal.min(entry.level(AHEAD)));
                 Some(needed.minus(guest.claim(guest.account.target)))
             })
             .fold(Pieces(0), Pieces::plus)
     }
 
-    /// Targets go up by what is free: needs first, then the rest of the goals, each by weight. What was cancelled fills the
-    /// reserve before.
+    /// Targets go up by what is free, each by weight: first what guests need, then what they will need, then the rest of
+    /// their goals. What was cancelled fills the reserve before.
     fn raise(&mut self, round: &mut Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
-        let mut needs = [Part::default(); N];
-        let mut rests = [Part::default(); N];
-        for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
-            let current = guest.account.target;
-            let target = guest.target_for(goal);
-            let claim = guest.claim(current);
-            if target <= current {
-                continue;
+        let mut budget = round.budget.minus(round.debt).0;
+        let mut given = [0; N];
+        for level in [NEED, AHEAD, SURPLUS] {
+            if level != NEED {
+                // What is not needed now waits for memory that is clean: it would take it from those that need it.
+                let given = given.iter().copied().fold(0, u32::saturating_add);
+                budget = budget.min(round.clean.0.saturating_sub(given));
             }
-            if target <= claim {
+            let lacks = self.lacks(round, entries, plan, level, &given);
+            let (shares, _) = fill(budget, &lacks);
+            for (given, share) in given.iter_mut().zip(shares) {
+                *given += share;
+                budget -= share.min(budget);
+            }
+        }
+        for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
+            let claim = guest.claim(guest.account.target);
+            let target = match given.get(index) {
+                Some(given) if *given > 0 => claim.plus(Pieces(*given)),
                 // It has that already: nothing new is promised.
+                _ => guest.target_for(goal).min(claim),
+            };
+            if target > guest.account.target {
                 round.actions.promise(set(GuestId(index as u16), target));
                 guest.why.target = target;
-                continue;
             }
-            let (Some(entry), Some(need), Some(rest)) = (
-                entries.get(index),
-                needs.get_mut(index),
-                rests.get_mut(index),
-            ) else {
+        }
+    }
+
+    /// What each guest lacks of its goal up to a level, beyond what it is given already.
+    fn lacks(
+        &mut self,
+        round: &Round<N>,
+        entries: &[Entry; N],
+        plan: &Plan<N>,
+        level: usize,
+        given: &[u32; N],
+    ) -> [Part; N] {
+        let mut lacks = [Part::default(); N];
+        for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
+            let (Some(part), Some(entry), Some(given)) =
+                (lacks.get_mut(index), entries.get(index), given.get(index))
+            else {
                 continue;
             };
-            need.weight = entry.weight;
-            rest.weight = entry.weight;
-            need.want = target.min(Pieces(entry.level(NEED))).minus(claim).0;
-            if need.want > 0 || target.minus(claim).0 > GIVE_PIECES {
-                rest.want = target.minus(claim).0 - need.want;
-            } else {
+            let has = guest.claim(guest.account.target).plus(Pieces(*given));
+            let target = guest.target_for(goal);
+            let lack = target.min(Pieces(entry.level(level))).minus(has).0;
+            if level == SURPLUS && *given == 0 && (1..=GIVE_PIECES).contains(&lack) {
                 guest.why.reason = Reason::TooLittle;
+                continue;
             }
+            part.want = lack;
+            part.weight = entry.weight;
         }
-        let budget = round.budget.minus(round.debt).0;
-        let (served, _) = fill(budget, &needs);
-        let needed = served
-            .iter()
-            .fold(0, |sum: u32, share| sum.saturating_add(*share));
-        // Buffers wait for memory that is clean: they would take it from those that need it now.
-        let left = budget.min(round.clean.0).saturating_sub(needed);
-        let (more, _) = fill(left, &rests);
-        for (index, guest, _) in sharing(&mut self.guests, &round.standings, plan) {
-            let given = [&served, &more]
-                .into_iter()
-                .filter_map(|shares| shares.get(index))
-                .fold(Pieces(0), |sum, share| sum.plus(Pieces(*share)));
-            if given > Pieces(0) {
-                let target = guest.claim(guest.account.target).plus(given);
-                round.actions.promise(set(GuestId(index as u16), target));
-                guest.why.target = target;
-            }
-        }
+        lacks
     }
 
     /// Reminders, deadlines and force.

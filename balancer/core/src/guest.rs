@@ -183,14 +183,12 @@ impl Guest {
         in_pieces(self.report.stranded_kib)
     }
 
-    /// What it cannot do without at this moment, in visible memory: what it uses, and what it would count as short without.
-    /// A guest whose use rises also needs what it will use before it could have back what it gave. One that starves shows only
-    /// what it sees: as long as it does, it needs more each time that it has got more.
-    fn needed_kib(&self) -> u64 {
-        let last = self.observer.last();
-        let basis_kib = last.basis_kib();
+    /// What it cannot do without at this moment, in visible memory: what it uses, and `margin_kib` more, at most its buffer.
+    /// A guest that starves shows only what it sees: as long as it does, it needs more each time that it has got more.
+    fn needed_kib(&self, margin_kib: u64) -> u64 {
+        let basis_kib = self.observer.last().basis_kib();
         basis_kib
-            .saturating_add(low_mark_kib(basis_kib).max(last.ahead_kib))
+            .saturating_add(margin_kib)
             .min(self.with_buffer_kib(basis_kib))
     }
 
@@ -224,12 +222,19 @@ impl Guest {
             .min(held)
             .clamp(minimum, maximum);
         let want = self.wanted(last.basis_kib());
-        let need = in_pieces(self.needed_kib()).plus(stranded);
+        // Without its low mark it would be short at once, and one that starves will be again before more can come.
+        let margin_kib = match last.shortage {
+            Shortage::None | Shortage::Low => low_mark_kib(last.basis_kib()),
+            Shortage::Starving => low_mark_kib(last.basis_kib()).max(last.ahead_kib),
+        };
+        let need = in_pieces(self.needed_kib(margin_kib)).plus(stranded);
+        let ahead = in_pieces(self.needed_kib(last.ahead_kib)).plus(stranded);
         let remembered = self.wanted(self.observer.remembered_kib(now_ms));
         let is_overdue = |since: u64| now_ms.saturating_sub(since) >= OVERDUE_MS;
         let figures = Figures {
             floor: floor.0,
             need: need.clamp(floor, maximum).0,
+            ahead: ahead.clamp(floor, maximum).0,
             want: want.max(need).clamp(floor, maximum).0,
             remembered: remembered.clamp(floor, maximum).0,
             claim: claim.0,

@@ -1,12 +1,13 @@
 //! Sharing out what is there: from what each guest needs to what each should have. No time and no history here.
 //!
-//! A guest's memory has six levels, each at least the one before. The plan fills them in this order, everybody's first level
+//! A guest's memory has seven levels, each at least the one before. The plan fills them in this order, everybody's first level
 //! before anybody's second. The first level that does not fit is shared by weight, and those above it go empty:
 //!
 //! | level | what it adds | who may lose it |
 //! | --- | --- | --- |
 //! | floor | what a co-operative reclaim leaves alone | nobody |
 //! | need | what the guest cannot do without at this moment | who holds it, to a heavier one |
+//! | ahead | what a guest whose use rises will need before more can come | its guest, for another's need |
 //! | own buffer | what it has of its buffer (all of it, once it lacked it for long) | its guest, for another's need |
 //! | remembered | what it used in the last seconds, as far as it has that | its guest, for another's need |
 //! | buffer | the rest of its buffer | nobody has it yet |
@@ -16,17 +17,19 @@ use crate::share::{Part, Shares, fill, keep, total};
 use crate::why::Reason;
 
 /// Levels of a guest's memory.
-pub(crate) const LEVELS: usize = 6;
+pub(crate) const LEVELS: usize = 7;
 /// Index of the level that nobody goes below.
 pub(crate) const FLOOR: usize = 0;
 /// Index of the level that a guest needs now.
 pub(crate) const NEED: usize = 1;
-const OWN_BUFFER: usize = 2;
-const REMEMBERED: usize = 3;
+/// Index of the level that a guest will need before more can come.
+pub(crate) const AHEAD: usize = 2;
+const OWN_BUFFER: usize = 3;
+const REMEMBERED: usize = 4;
 /// Index of the level with the whole buffer.
-pub(crate) const BUFFER: usize = 4;
+pub(crate) const BUFFER: usize = 5;
 /// Index of the level with all that a guest has.
-pub(crate) const SURPLUS: usize = 5;
+pub(crate) const SURPLUS: usize = 6;
 
 /// What the plan knows of one guest; all amounts in pieces. A guest that takes no part has zero everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,21 +48,31 @@ impl Entry {
         let Figures {
             floor,
             need,
+            ahead,
             want,
             remembered,
             claim,
             ..
         } = *figures;
         let need = need.max(floor);
+        let ahead = ahead.max(need);
         let own = match figures.buffer {
             Buffer::Overdue => want,
             Buffer::InTime => want.min(claim),
         }
-        .max(need);
+        .max(ahead);
         let remembered = remembered.min(claim).max(own);
         let buffer = want.max(remembered);
         Self {
-            levels: [floor, need, own, remembered, buffer, claim.max(buffer)],
+            levels: [
+                floor,
+                need,
+                ahead,
+                own,
+                remembered,
+                buffer,
+                claim.max(buffer),
+            ],
             weight,
         }
     }
@@ -82,6 +95,7 @@ impl Entry {
 pub(crate) struct Figures {
     pub(crate) floor: u32,
     pub(crate) need: u32,
+    pub(crate) ahead: u32,
     pub(crate) want: u32,
     pub(crate) remembered: u32,
     pub(crate) claim: u32,
@@ -148,7 +162,7 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
         };
         return match index {
             NEED => full(goals, Reason::ShortDemand { k }, Supply::Short),
-            OWN_BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
+            AHEAD | OWN_BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
             REMEMBERED | BUFFER => full(goals, Reason::NoSurplus, Supply::Short),
             _ => full(goals, Reason::Enough, Supply::Enough),
         };
@@ -205,6 +219,7 @@ mod tests {
                     let figures = Figures {
                         floor,
                         need,
+                        ahead: need + buffer / 2,
                         want: need + buffer,
                         remembered: need + buffer + more,
                         claim,
