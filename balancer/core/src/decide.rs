@@ -10,7 +10,7 @@
 
 use crate::balancer::{Action, Actions, Balancer, Snapshot};
 use crate::guest::Guest;
-use crate::plan::{AHEAD, BUFFER, Entry, FLOOR, NEED, Plan, SURPLUS, Supply, plan};
+use crate::plan::{AHEAD, BUFFER, Entry, FLOOR, Plan, Supply, plan};
 use crate::reclaim::ReclaimStep;
 use crate::share::{Part, fill};
 use crate::why::{Reason, Why};
@@ -35,6 +35,17 @@ enum Standing {
     Late,
     /// It takes part in the plan.
     Shares,
+}
+
+/// The order in which free memory is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// What guests need at this moment.
+    First,
+    /// What they will need before more can come.
+    Ahead,
+    /// The rest of their goals.
+    Rest,
 }
 
 /// What a decision has in hand.
@@ -211,14 +222,13 @@ impl<const N: usize> Balancer<N> {
     fn raise(&mut self, round: &mut Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
         let mut budget = round.budget.minus(round.debt).0;
         let mut given = [0; N];
-        for level in [NEED, AHEAD, SURPLUS] {
-            if level != NEED {
+        for turn in [Turn::First, Turn::Ahead, Turn::Rest] {
+            if turn != Turn::First {
                 // What is not needed now waits for memory that is clean: it would take it from those that need it.
                 let given = given.iter().copied().fold(0, u32::saturating_add);
                 budget = budget.min(round.clean.0.saturating_sub(given));
             }
-            let lacks = self.lacks(round, entries, plan, level, &given);
-            let (shares, _) = fill(budget, &lacks);
+            let (shares, _) = fill(budget, &self.lacks(round, entries, plan, turn, &given));
             for (given, share) in given.iter_mut().zip(shares) {
                 *given += share;
                 budget -= share.min(budget);
@@ -238,13 +248,13 @@ impl<const N: usize> Balancer<N> {
         }
     }
 
-    /// What each guest lacks of its goal up to a level, beyond what it is given already.
+    /// What each guest lacks of its goal in this turn, beyond what it is given already.
     fn lacks(
         &mut self,
         round: &Round<N>,
         entries: &[Entry; N],
         plan: &Plan<N>,
-        level: usize,
+        turn: Turn,
         given: &[u32; N],
     ) -> [Part; N] {
         let mut lacks = [Part::default(); N];
@@ -256,8 +266,13 @@ impl<const N: usize> Balancer<N> {
             };
             let has = guest.claim(guest.account.target).plus(Pieces(*given));
             let target = guest.target_for(goal);
-            let lack = target.min(Pieces(entry.level(level))).minus(has).0;
-            if level == SURPLUS && *given == 0 && (1..=GIVE_PIECES).contains(&lack) {
+            let most = match turn {
+                Turn::First => entry.first,
+                Turn::Ahead => entry.level(AHEAD),
+                Turn::Rest => u32::MAX,
+            };
+            let lack = target.min(Pieces(most)).minus(has).0;
+            if turn == Turn::Rest && *given == 0 && (1..=GIVE_PIECES).contains(&lack) {
                 guest.why.reason = Reason::TooLittle;
                 continue;
             }

@@ -208,6 +208,7 @@ impl Guest {
             let startup = self.settings.bounds.startup.clamp(minimum, maximum);
             let figures = Figures {
                 floor: startup.min(held.max(minimum)).0,
+                first: startup.0,
                 need: startup.0,
                 want: startup.0,
                 ..Figures::default()
@@ -223,16 +224,19 @@ impl Guest {
             .clamp(minimum, maximum);
         let want = self.wanted(last.basis_kib());
         // Without its low mark it would be short at once, and one that starves will be again before more can come.
+        let low_kib = low_mark_kib(last.basis_kib());
         let margin_kib = match last.shortage {
-            Shortage::None | Shortage::Low => low_mark_kib(last.basis_kib()),
-            Shortage::Starving => low_mark_kib(last.basis_kib()).max(last.ahead_kib),
+            Shortage::None | Shortage::Low => low_kib,
+            Shortage::Starving => low_kib.max(last.ahead_kib),
         };
+        let first = in_pieces(self.needed_kib(low_kib)).plus(stranded);
         let need = in_pieces(self.needed_kib(margin_kib)).plus(stranded);
         let ahead = in_pieces(self.needed_kib(last.ahead_kib)).plus(stranded);
         let remembered = self.wanted(self.observer.remembered_kib(now_ms));
         let is_overdue = |since: u64| now_ms.saturating_sub(since) >= OVERDUE_MS;
         let figures = Figures {
             floor: floor.0,
+            first: first.0,
             need: need.clamp(floor, maximum).0,
             ahead: ahead.clamp(floor, maximum).0,
             want: want.max(need).clamp(floor, maximum).0,

@@ -36,6 +36,8 @@ pub(crate) const SURPLUS: usize = 6;
 pub(crate) struct Entry {
     /// The levels, ascending.
     pub(crate) levels: [u32; LEVELS],
+    /// What of its need it is given first.
+    pub(crate) first: u32,
     /// Its weight.
     pub(crate) weight: u32,
 }
@@ -73,6 +75,7 @@ impl Entry {
                 buffer,
                 claim.max(buffer),
             ],
+            first: figures.first.clamp(floor, need),
             weight,
         }
     }
@@ -94,6 +97,8 @@ impl Entry {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) floor: u32,
+    /// See [`Entry::first`].
+    pub(crate) first: u32,
     pub(crate) need: u32,
     pub(crate) ahead: u32,
     pub(crate) want: u32,
@@ -218,6 +223,7 @@ mod tests {
                     }
                     let figures = Figures {
                         floor,
+                        first: need,
                         need,
                         ahead: need + buffer / 2,
                         want: need + buffer,
