@@ -10,7 +10,7 @@
 
 use crate::balancer::{Action, Actions, Balancer, Snapshot};
 use crate::guest::Guest;
-use crate::plan::{AHEAD, BUFFER, Entry, FLOOR, Plan, Supply, plan};
+use crate::plan::{BUFFER, Entry, FLOOR, Plan, SOON, Supply, plan};
 use crate::reclaim::ReclaimStep;
 use crate::share::{Part, fill};
 use crate::why::{Reason, Why};
@@ -43,7 +43,7 @@ enum Turn {
     /// What guests need at this moment.
     First,
     /// What they will need before more can come.
-    Ahead,
+    Soon,
     /// The rest of their goals.
     Rest,
 }
@@ -211,7 +211,7 @@ impl<const N: usize> Balancer<N> {
             .zip(entries.iter().zip(plan.goals))
             .filter_map(|((slot, standing), (entry, goal))| {
                 let guest = slot.as_ref().filter(|_| *standing == Standing::Shares)?;
-                let needed = Pieces(goal.min(entry.level(AHEAD)));
+                let needed = Pieces(goal.min(entry.level(SOON)));
                 Some(needed.minus(guest.claim(guest.account.target)))
             })
             .fold(Pieces(0), Pieces::plus)
@@ -222,7 +222,7 @@ impl<const N: usize> Balancer<N> {
     fn raise(&mut self, round: &mut Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
         let mut budget = round.budget.minus(round.debt).0;
         let mut given = [0; N];
-        for turn in [Turn::First, Turn::Ahead, Turn::Rest] {
+        for turn in [Turn::First, Turn::Soon, Turn::Rest] {
             if turn != Turn::First {
                 // What is not needed now waits for memory that is clean: it would take it from those that need it.
                 let given = given.iter().copied().fold(0, u32::saturating_add);
@@ -268,7 +268,7 @@ impl<const N: usize> Balancer<N> {
             let target = guest.target_for(goal);
             let most = match turn {
                 Turn::First => entry.first,
-                Turn::Ahead => entry.level(AHEAD),
+                Turn::Soon => entry.level(SOON),
                 Turn::Rest => u32::MAX,
             };
             let lack = target.min(Pieces(most)).minus(has).0;

@@ -227,18 +227,18 @@ impl Guest {
         let low_kib = low_mark_kib(last.basis_kib());
         let margin_kib = match last.shortage {
             Shortage::None | Shortage::Low => low_kib,
-            Shortage::Starving => low_kib.max(last.ahead_kib),
+            Shortage::Starving => low_kib.max(last.soon_kib),
         };
         let first = in_pieces(self.needed_kib(low_kib)).plus(stranded);
         let need = in_pieces(self.needed_kib(margin_kib)).plus(stranded);
-        let ahead = in_pieces(self.needed_kib(last.ahead_kib)).plus(stranded);
+        let soon = in_pieces(self.needed_kib(last.soon_kib)).plus(stranded);
         let remembered = self.wanted(self.observer.remembered_kib(now_ms));
         let is_overdue = |since: u64| now_ms.saturating_sub(since) >= OVERDUE_MS;
         let figures = Figures {
             floor: floor.0,
             first: first.0,
             need: need.clamp(floor, maximum).0,
-            ahead: ahead.clamp(floor, maximum).0,
+            soon: soon.clamp(floor, maximum).0,
             want: want.max(need).clamp(floor, maximum).0,
             remembered: remembered.clamp(floor, maximum).0,
             claim: claim.0,

@@ -40,7 +40,7 @@ pub(crate) struct Observed {
     /// How fast that rises, in KiB per second; 0 when it does not.
     pub(crate) rise_kib_s: u64,
     /// What it will use of that before it could have back what it gave: [`AHEAD_MS`] of its rise, at most half its buffer.
-    pub(crate) ahead_kib: u64,
+    pub(crate) soon_kib: u64,
     /// Whether it is short.
     pub(crate) shortage: Shortage,
 }
@@ -131,7 +131,7 @@ impl Observer {
         };
         let rise_kib_s = rise_kib.saturating_mul(1000) / AHEAD_MS;
         // At most half a buffer: what is given too much stays with the guest until somebody needs it.
-        let ahead_kib = rise_kib.min((buffer_kib(visible_kib, buffer_percent) / 2).max(48 * 1024));
+        let soon_kib = rise_kib.min((buffer_kib(visible_kib, buffer_percent) / 2).max(48 * 1024));
         self.last_ms = now_ms.max(1);
         self.before_last_kib = self.last.used_kib();
         self.last = Observed {
@@ -139,7 +139,7 @@ impl Observer {
             available_kib,
             demand_kib,
             rise_kib_s,
-            ahead_kib,
+            soon_kib,
             shortage,
         };
         self.demand_kib.raise(second, self.last.basis_kib());
@@ -429,10 +429,10 @@ mod tests {
         see(&mut observer, 1000, 700, Counters::default());
         let seen = see(&mut observer, 1500, 600, Counters::default());
         assert_eq!((seen.demand_kib, seen.rise_kib_s), (400 * MIB, 200 * MIB));
-        assert_eq!(seen.ahead_kib, 100 * MIB);
+        assert_eq!(seen.soon_kib, 100 * MIB);
         // It ends: what it really uses counts again.
         let seen = see(&mut observer, 3000, 600, Counters::default());
-        assert_eq!((seen.rise_kib_s, seen.ahead_kib), (0, 0));
+        assert_eq!((seen.rise_kib_s, seen.soon_kib), (0, 0));
     }
 
     #[test]

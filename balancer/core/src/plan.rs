@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | floor | what a co-operative reclaim leaves alone | nobody |
 //! | need | what the guest cannot do without at this moment | who holds it, to a heavier one |
-//! | ahead | what a guest whose use rises will need before more can come | its guest, for another's need |
+//! | soon | what a guest whose use rises will need before more can come | its guest, for another's need |
 //! | own buffer | what it has of its buffer (all of it, once it lacked it for long) | its guest, for another's need |
 //! | remembered | what it used in the last seconds, as far as it has that | its guest, for another's need |
 //! | buffer | the rest of its buffer | nobody has it yet |
@@ -23,7 +23,7 @@ pub(crate) const FLOOR: usize = 0;
 /// Index of the level that a guest needs now.
 pub(crate) const NEED: usize = 1;
 /// Index of the level that a guest will need before more can come.
-pub(crate) const AHEAD: usize = 2;
+pub(crate) const SOON: usize = 2;
 const OWN_BUFFER: usize = 3;
 const REMEMBERED: usize = 4;
 /// Index of the level with the whole buffer.
@@ -50,26 +50,26 @@ impl Entry {
         let Figures {
             floor,
             need,
-            ahead,
+            soon,
             want,
             remembered,
             claim,
             ..
         } = *figures;
         let need = need.max(floor);
-        let ahead = ahead.max(need);
+        let soon = soon.max(need);
         let own = match figures.buffer {
             Buffer::Overdue => want,
             Buffer::InTime => want.min(claim),
         }
-        .max(ahead);
+        .max(soon);
         let remembered = remembered.min(claim).max(own);
         let buffer = want.max(remembered);
         Self {
             levels: [
                 floor,
                 need,
-                ahead,
+                soon,
                 own,
                 remembered,
                 buffer,
@@ -100,7 +100,7 @@ pub(crate) struct Figures {
     /// See [`Entry::first`].
     pub(crate) first: u32,
     pub(crate) need: u32,
-    pub(crate) ahead: u32,
+    pub(crate) soon: u32,
     pub(crate) want: u32,
     pub(crate) remembered: u32,
     pub(crate) claim: u32,
@@ -167,7 +167,7 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
         };
         return match index {
             NEED => full(goals, Reason::ShortDemand { k }, Supply::Short),
-            AHEAD | OWN_BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
+            SOON | OWN_BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
             REMEMBERED | BUFFER => full(goals, Reason::NoSurplus, Supply::Short),
             _ => full(goals, Reason::Enough, Supply::Enough),
         };
@@ -225,7 +225,7 @@ mod tests {
                         floor,
                         first: need,
                         need,
-                        ahead: need + buffer / 2,
+                        soon: need + buffer / 2,
                         want: need + buffer,
                         remembered: need + buffer + more,
                         claim,
