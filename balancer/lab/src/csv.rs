@@ -3,12 +3,13 @@
 //! ```csv
 //! # pool_mib = 8192
 //! # reserve_mib = 512
-//! # guest Finance startup_mib=1024 minimum_mib=1024 maximum_mib=4096 buffer_percent=20 weight=5000
+//! # guest Finance 1024 1024 4096 20 5000
 //! time_s,guest,demand_mib,assigned_mib
 //! 0.0,Finance,300,1024
 //! ```
 //! One line for each guest and moment, in any order; `assigned_mib`, what the guest really had, may be left out. Between two
-//! moments demand runs straight. A guest starts at its first moment. Lines that begin with `#` are comments, except for those
+//! moments demand runs straight. A guest's settings are its startup, minimum and maximum in MiB, its buffer in percent and its
+//! weight, in this order, or each with its name as in `startup_mib=1024`; the last ones may be left out. A guest starts at its first moment. Lines that begin with `#` are comments, except for those
 //! above; without them the pool and the settings are chosen from the demand.
 
 use crate::curve::{Curve, Point};
@@ -169,10 +170,12 @@ impl Reader {
         let mut words = text.split_whitespace();
         let name = words.next().unwrap_or_default();
         let mut values = [None; KEYS.len()];
-        for word in words {
-            let (key, value) = word
-                .split_once('=')
-                .ok_or_else(|| format!("`{word}`: write KEY=VALUE, as in `startup_mib=512`"))?;
+        for (place, word) in words.enumerate() {
+            let (key, value) = match (word.split_once('='), KEYS.get(place)) {
+                (Some(named), _) => named,
+                (None, Some(key)) => (*key, word),
+                (None, None) => return Err(format!("`{word}`: at most {}", KEYS.join(", "))),
+            };
             let slot = KEYS.iter().position(|known| *known == key).ok_or_else(|| {
                 format!("`{key}`: no such setting; there are {}", KEYS.join(", "))
             })?;
@@ -332,7 +335,7 @@ pub fn write(trace: &Trace) -> String {
         let bounds = guest.settings.bounds;
         let _ = writeln!(
             out,
-            "# guest {} startup_mib={} minimum_mib={} maximum_mib={} buffer_percent={} weight={}",
+            "# guest {} {} {} {} {} {}",
             guest.name,
             bounds.startup.mib(),
             bounds.minimum.mib(),
@@ -467,10 +470,17 @@ time_s,guest,demand_mib,assigned_mib
 
     #[test]
     fn limits_of_settings_are_named() {
+        let by_place = "# guest alpha 256 128 768 25 7000";
+        let by_name = GOOD.lines().nth(3).unwrap();
+        assert_eq!(
+            read("file", &GOOD.replace(by_name, by_place)),
+            read("file", GOOD)
+        );
         for (setting, right) in [
             ("buffer_percent=96", "5 to 95"),
             ("weight=0", "1 to 10000"),
-            ("weight", "KEY=VALUE"),
+            ("weight", "a number"),
+            ("64 64 20 5000 1", "at most startup_mib, minimum_mib"),
         ] {
             let text = format!("# guest a startup_mib=64 {setting}\n");
             let mistake = read("file", &text).unwrap_err();
