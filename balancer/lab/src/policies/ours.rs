@@ -12,11 +12,16 @@ pub const ENTRIES: &[Entry] = &[Entry {
     what: "the crate `balancer-core`",
     told: Told::Reports,
     paces: &[Pace::Ours],
-    make: |trace, _| match trace.guests.len() {
+    make: |trace, _| {
         // As large as in the component; larger tables only where they are needed.
-        ..=MAX_GUESTS => Box::new(Ours::<MAX_GUESTS>::new(trace.reserve)),
-        ..=128 => Box::new(Ours::<128>::new(trace.reserve)),
-        _ => Box::new(Ours::<GUESTS_MAX>::new(trace.reserve)),
+        let guests = trace.guests.len();
+        if guests <= MAX_GUESTS {
+            Box::new(Ours::<MAX_GUESTS>::new(trace.reserve))
+        } else if guests <= 128 {
+            Box::new(Ours::<128>::new(trace.reserve))
+        } else {
+            Box::new(Ours::<GUESTS_MAX>::new(trace.reserve))
+        }
     },
 }];
 
