@@ -76,6 +76,7 @@ pub const ALL: &[Family] = &[
         "two halves alternate, 0.2 to 60 s",
         shapes::pingpong,
     ),
+    family("seesaw", "two halves alternate, 5 to 60 s", shapes::seesaw),
     family("handover", "one ends as another begins", shapes::handover),
     family("surge", "all rise together", shapes::surge),
     family("bootstorm", "all start at once", shapes::bootstorm),
@@ -192,7 +193,7 @@ pub fn host(
     seed: u64,
 ) -> Trace {
     let startups: u64 = guests.iter().map(|guest| guest.initial.mib()).sum();
-    let capacity_mib = (capacity_kib / 1024).max(startups);
+    let capacity_mib = capacity_kib.div_ceil(1024).max(startups);
     let pool = Pieces::from_mib_ceil(capacity_mib * 16 / 15);
     Trace {
         name: name.to_owned(),

@@ -125,12 +125,20 @@ pub fn leak(plan: &mut Plan) {
 
 /// Two halves of about the same size: as one needs memory the other does not, at every period from 0.2 to 60 s.
 pub fn pingpong(plan: &mut Plan) {
-    const PERIODS_MS: [u64; 6] = [200, 1000, 5000, 12_000, 25_000, 60_000];
+    alternate(plan, &[200, 1000, 5000, 12_000, 25_000, 60_000]);
+}
+
+/// As pingpong, at the periods at which memory can follow.
+pub fn seesaw(plan: &mut Plan) {
+    alternate(plan, &[5000, 12_000, 25_000, 60_000]);
+}
+
+fn alternate(plan: &mut Plan, periods_ms: &[u64]) {
     let halves = halves(plan);
-    let span_ms = plan.length_ms / PERIODS_MS.len() as u64;
+    let span_ms = plan.length_ms / periods_ms.len() as u64;
     for (draft, half) in plan.guests.iter_mut().zip(halves) {
         let mut curve = Curve::starting_with(draft.part(0.2));
-        for (index, period_ms) in PERIODS_MS.into_iter().enumerate() {
+        for (index, period_ms) in periods_ms.iter().enumerate() {
             let (begin_ms, end_ms) = (index as u64 * span_ms, (index as u64 + 1) * span_ms);
             // No further than a program gets in half of the time that it has.
             let reach_kib = TOUCH_KIB_S * (period_ms / 4) / 1000;
