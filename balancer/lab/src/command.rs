@@ -46,7 +46,7 @@ pub struct Options {
     /// How many guests fit 24 GiB before a thousandth of their demand is unmet, for each family and policy.
     #[arg(long)]
     pub density: bool,
-    /// One trace of two minutes for each family and size.
+    /// Traces of two minutes.
     #[arg(long, conflicts_with = "long")]
     pub short: bool,
     /// 64 and 1,000 guests as well.
@@ -58,7 +58,7 @@ pub struct Options {
     /// How long each trace is, in seconds: 300, or 120 with --short or more than 64 guests, or 60 with --hosts.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..=86_400))]
     pub seconds: Option<u64>,
-    /// How many traces of each family are played: 3, or 1 with --short or more than 16 guests.
+    /// How many traces of each family are played: 3, or 1 with more than 16 guests.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: Option<u64>,
     /// The first one's seed.
@@ -103,6 +103,31 @@ pub enum What {
     },
 }
 
+/// The threads that play.
+fn pool() -> Result<rayon::ThreadPool> {
+    Ok(rayon::ThreadPoolBuilder::new()
+        .stack_size(STACK_BYTES)
+        .build()?)
+}
+
+/// The short form, judged: for tests.
+///
+/// # Errors
+/// A trace's guests do not fit its pool.
+pub fn short() -> Result<Vec<Judgement>> {
+    let options = Options {
+        short: true,
+        seed: 1,
+        ..Options::default()
+    };
+    let contestants = contestants();
+    let rows = pool()?.install(|| options.rows(&contestants))?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| Judgement::of(row, &contestants))
+        .collect())
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -124,13 +149,10 @@ impl Options {
     /// # Errors
     /// What was asked for does not exist, or a file cannot be read or written.
     pub fn run(&self) -> Result<Ending> {
-        rayon::ThreadPoolBuilder::new()
-            .stack_size(STACK_BYTES)
-            .build()?
-            .install(|| match &self.what {
-                None => self.play(),
-                Some(what) => what.run(),
-            })
+        pool()?.install(|| match &self.what {
+            None => self.play(),
+            Some(what) => what.run(),
+        })
     }
 
     fn play(&self) -> Result<Ending> {
@@ -199,8 +221,7 @@ impl Options {
     fn extent(&self, guests: usize) -> (u64, Vec<u64>) {
         let short = self.short || guests > 64;
         let seconds = self.seconds.unwrap_or(if short { 120 } else { 300 });
-        let single = self.short || guests > 16;
-        let seeds = self.seeds.unwrap_or(if single { 1 } else { 3 });
+        let seeds = self.seeds.unwrap_or(if guests > 16 { 1 } else { 3 });
         (seconds * 1000, (self.seed..self.seed + seeds).collect())
     }
 

@@ -42,4 +42,4 @@ pub mod verdict;
 
 mod command;
 
-pub use command::{Ending, Options};
+pub use command::{Ending, Options, short};

@@ -9,6 +9,7 @@ use crate::run::Run;
 use crate::verdict::{Counts, ends, host_result, judge};
 use crate::{bench, boot, elf, progress};
 use anyhow::{Context, Result, bail};
+use balancer_lab::verdict;
 use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -135,7 +136,7 @@ impl Tests<'_> {
         }
         let names: Vec<&str> = std::iter::once("host")
             .chain(QEMU_SUITES.iter().map(|suite| suite.name))
-            .chain([COST_SUITE, SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
+            .chain([LAB_SUITE, COST_SUITE, SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
             .collect();
         let names_a_suite = self
             .filter
@@ -156,6 +157,9 @@ impl Tests<'_> {
         let mut sum = Counts::default();
         if self.place != Some(Where::Qemu) && wanted("host") {
             sum.add(self.host(self.filter.filter(|_| !names_a_suite))?);
+        }
+        if self.place != Some(Where::Qemu) && wanted(LAB_SUITE) {
+            sum.add(self.laboratory()?);
         }
         if self.place != Some(Where::Host) {
             for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
@@ -205,6 +209,33 @@ impl Tests<'_> {
             Counts::good,
         )?;
         show_host("host", counts, &log);
+        Ok(counts)
+    }
+
+    /// The policy in the laboratory, the short form: each row of the verdict counts.
+    fn laboratory(&self) -> Result<Counts> {
+        let log = self.paths.logs().join(format!("{LAB_SUITE}.log"));
+        let counts = progress::judged(
+            "the policy in the laboratory",
+            || {
+                let rows = balancer_lab::short()?;
+                let text = verdict::text(&rows) + &verdict::summary(&rows);
+                std::fs::create_dir_all(self.paths.logs())?;
+                std::fs::write(&log, text).with_context(|| log.display().to_string())?;
+                let failed = rows.iter().filter(|row| !row.ok()).count() as u64;
+                Ok(Counts {
+                    passed: rows.len() as u64 - failed,
+                    failed,
+                })
+            },
+            Counts::good,
+        )?;
+        show(LAB_SUITE, counts, &log, |text| {
+            text.lines()
+                .filter(|line| line.starts_with("FAILS"))
+                .map(str::to_owned)
+                .collect()
+        });
         Ok(counts)
     }
 
@@ -406,6 +437,8 @@ pub fn show_host(name: &str, counts: Counts, log: &Path) {
     });
 }
 
+/// The policy beside its rivals.
+const LAB_SUITE: &str = "lab";
 /// The figures of the book.
 const COST_SUITE: &str = "kernel-cost";
 /// Whole systems of unikernels.
