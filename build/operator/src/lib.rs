@@ -19,6 +19,7 @@ pub mod logs;
 pub mod plain;
 pub mod play;
 pub mod plot;
+pub mod record;
 pub mod report;
 mod run;
 pub mod scenario;

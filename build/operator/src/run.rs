@@ -7,6 +7,7 @@ use crate::logs::Logs;
 use crate::plain::Plain;
 use crate::play::play;
 use crate::plot::to_svg;
+use crate::record::Recording;
 use crate::report::{Check, to_json};
 use crate::scenario::Scenario;
 use crate::session::{Interrupted, Session, View};
@@ -53,6 +54,8 @@ pub struct RunOptions {
     pub report: Option<PathBuf>,
     /// Where the plot goes.
     pub plot: Option<PathBuf>,
+    /// Where the recording of demand and assigned memory goes, when the run has ended.
+    pub record: Option<PathBuf>,
     /// Where everything that came over the line goes, as text.
     pub transcript: Option<PathBuf>,
     /// The components' ELF files by crate name, for the format strings of their logs.
@@ -115,6 +118,7 @@ pub fn run(options: RunOptions) -> anyhow::Result<Outcome> {
         Show::Plain => Box::new(Plain::new(std::io::stdout())),
     };
     let mut session = Session::new(board, view.as_mut(), options.stop);
+    session.recording = options.record.is_some().then(Recording::default);
     let mut outcome = Outcome::default();
     let ended = conduct(
         &mut session,
@@ -133,8 +137,14 @@ pub fn run(options: RunOptions) -> anyhow::Result<Outcome> {
         },
         options.afterwards,
     );
+    let recorded = match (&options.record, session.recording.take()) {
+        (Some(path), Some(recording)) => {
+            std::fs::write(path, recording.to_csv()).with_context(|| path.display().to_string())
+        }
+        _ => Ok(()),
+    };
     drop(view);
-    ended.map(|()| outcome)
+    ended.and(recorded).map(|()| outcome)
 }
 
 fn conduct(

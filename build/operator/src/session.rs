@@ -2,6 +2,7 @@
 
 use crate::agent::Agents;
 use crate::board::{Board, BoardError};
+use crate::record::Recording;
 use crate::snapshot::Snapshot;
 use protocol::management::{Answer, Event, HostBody, VERSION};
 use protocol::units::GuestId;
@@ -76,6 +77,8 @@ pub struct Session<'a> {
     pub history: Vec<Snapshot>,
     /// Moments to mark.
     pub marks: Vec<Mark>,
+    /// What is recorded, if it is.
+    pub recording: Option<Recording>,
     view: &'a mut dyn View,
     stop: Arc<AtomicBool>,
     guests: u16,
@@ -91,6 +94,7 @@ impl<'a> Session<'a> {
             agents: Agents::default(),
             history: Vec::new(),
             marks: Vec::new(),
+            recording: None,
             view,
             stop,
             guests: 0,
@@ -168,6 +172,9 @@ impl<'a> Session<'a> {
         match Snapshot::take(&mut self.board, self.guests) {
             Ok(snapshot) => {
                 self.last_sample = Instant::now();
+                if let Some(recording) = &mut self.recording {
+                    recording.add(&snapshot);
+                }
                 self.history.push(snapshot);
                 Ok(())
             }

@@ -41,6 +41,7 @@ const ELSEWHERE: &str = "what was watched elsewhere";
 struct Files {
     report: serde_json::Value,
     plot: String,
+    record: String,
     transcript: String,
 }
 
@@ -57,6 +58,7 @@ fn play(fault: Fault, name: &str) -> (Outcome, Files) {
         afterwards: Afterwards::End,
         report: Some(path("report.json")),
         plot: Some(path("plot.svg")),
+        record: Some(path("record.csv")),
         transcript: Some(path("line.log")),
         programs: Vec::new(),
         boot_timeout: Duration::from_secs(20),
@@ -74,6 +76,7 @@ fn play(fault: Fault, name: &str) -> (Outcome, Files) {
     let files = Files {
         report: serde_json::from_str(&text("report.json")).unwrap(),
         plot: text("plot.svg"),
+        record: text("record.csv"),
         transcript: text("line.log"),
     };
     if std::env::var_os("KEEP_RUNS").is_none() {
@@ -159,6 +162,31 @@ fn a_sound_board_passes_every_check() {
     ] {
         assert!(files.plot.contains(word), "the plot lacks {word:?}");
     }
+    let mut lines = files.record.lines();
+    let head: Vec<&str> = lines.by_ref().take(6).collect();
+    assert_eq!(
+        head,
+        [
+            "# pool_mib = 512",
+            "# reserve_mib = 32",
+            "# guest a 64 32 256 20 5000",
+            "# guest b 64 32 256 20 5000",
+            "# guest c 64 32 256 20 5000",
+            "time_s,guest,demand_mib,assigned_mib",
+        ]
+    );
+    let recorded = lines
+        .filter_map(|line| {
+            line.split(',')
+                .collect::<Vec<_>>()
+                .get(1..4)?
+                .try_into()
+                .ok()
+        })
+        .filter(|[guest, demand, _]: &[&str; 3]| *guest == "a" && *demand == "128")
+        .filter(|[.., assigned]| *assigned == "160")
+        .count();
+    assert!(recorded > 0, "{}", files.record);
     assert!(files.transcript.contains("board: kernel: starts"));
     assert!(files.transcript.contains("uses 20 MiB when idle"));
 }
@@ -215,6 +243,7 @@ fn a_board_that_goes_away_ends_the_run_with_a_report() {
     );
     assert!(!outcome.is_ok());
     assert!(!files.report["samples"].as_array().unwrap().is_empty());
+    assert!(files.record.lines().count() > 5, "{}", files.record);
     let ran = &outcome.checks[0];
     assert_eq!((ran.ok, ran.detail.as_str()), (false, "it was interrupted"));
 }

@@ -66,6 +66,9 @@ enum Command {
         /// Where the plot goes (SVG).
         #[arg(long, value_name = "FILE.svg")]
         plot: Option<PathBuf>,
+        /// Where a recording of each guest's demand and assigned memory goes (CSV).
+        #[arg(long, value_name = "FILE.csv")]
+        record: Option<PathBuf>,
         /// The kernel with debug system calls.
         #[arg(long)]
         debug: bool,
@@ -234,6 +237,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             headless,
             report,
             plot,
+            record,
             debug,
             kernel,
             mirror,
@@ -259,6 +263,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 kernel: kernel_choice(debug, kernel),
                 report,
                 plot,
+                record,
                 ..run::Run::seeds()
             }
             .run(&paths, &cargo, mirror.as_deref())?;

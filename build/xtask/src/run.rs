@@ -56,6 +56,8 @@ pub struct Run {
     pub report: Option<PathBuf>,
     /// Where the plot goes.
     pub plot: Option<PathBuf>,
+    /// Where the recording of demand and assigned memory goes.
+    pub record: Option<PathBuf>,
     /// How often the machine is looked at from outside (`system_tests::Watch`), if it is; the first thing that is wrong ends the
     /// looking and fails a check.
     pub watch: Option<Duration>,
@@ -79,6 +81,7 @@ impl Run {
             kernel: Flavour::Release.into(),
             report: None,
             plot: None,
+            record: None,
             watch: None,
             name: "run".to_owned(),
         }
@@ -123,6 +126,7 @@ impl Run {
             afterwards: self.afterwards,
             report: self.report,
             plot: self.plot,
+            record: self.record,
             transcript: Some(paths.logs().join(format!("{}.log", self.name))),
             programs: built.programs,
             boot_timeout: BOOT_TIMEOUT,
