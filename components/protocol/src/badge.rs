@@ -112,7 +112,7 @@ pub mod signal {
     pub const MEMORY: u64 = 1 << 0;
     /// The timer: the alarm that was set has passed.
     pub const ALARM: u64 = 1 << 1;
-    /// A component's own ticker thread.
+    /// Another thread of the component.
     pub const TICK: u64 = 1 << 2;
     /// The console server: input is waiting.
     pub const CONSOLE: u64 = 1 << 3;

@@ -22,7 +22,7 @@ pub const BALANCER: u64 = 8;
 pub const SUPERVISOR: u64 = 9;
 /// The timer, badged.
 pub const TIMER: u64 = 10;
-/// A copy of its own notification, badged [`crate::badge::signal::TICK`], for its ticker thread.
+/// A copy of its own notification, badged [`crate::badge::signal::TICK`], for another thread of its own.
 pub const TICK: u64 = 11;
 /// Its own main thread's TCB (only where named below).
 pub const TCB: u64 = 12;

@@ -121,21 +121,9 @@ const fn helper(name: &'static str, priority: u64) -> Thread {
     }
 }
 
-const fn ticker(priority: u64, period_us: u64) -> Thread {
-    Thread {
-        name: "ticker",
-        priority,
-        mcp: 0,
-        // It signals and sleeps: a few hundred instructions a period. What it overruns (on an emulator whose host is busy
-        // that can be milliseconds) is charged a period for each budget's worth, so the budget is not small.
-        budget_us: period_us / 4 * 3,
-        period_us,
-        stack_pages: 4,
-    }
-}
-
 /// The timer's alarm thread yields for ever: its context must have a period in which it does not run. The timer sets
-/// another one with the first alarm.
+/// another one with the first alarm. What it overruns (on an emulator whose host is busy that can be milliseconds) is charged a
+/// period for each budget's worth, so the budget is not small.
 const ALARM: Thread = Thread {
     name: "alarm",
     priority: 241,
@@ -163,12 +151,12 @@ pub const MEMORY_SERVER: Component = Component {
     own: Own::CNode,
 };
 
-/// The balancer: main and ticker.
+/// The balancer.
 pub const BALANCER: Component = Component {
     client: Client::Balancer,
     radix: slots::balancer::RADIX,
-    threads: &[server(190), ticker(191, 50_000)],
-    calls: &[Service::Console, Service::Memory],
+    threads: &[server(190)],
+    calls: &[Service::Console, Service::Memory, Service::Timer],
     own: Own::Nothing,
 };
 

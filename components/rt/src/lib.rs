@@ -50,17 +50,6 @@ pub use protocol::startup::Startup;
 /// Most threads of a component. Bounds the tables that have an entry per thread.
 pub const MAX_THREADS: usize = 4;
 
-/// The body of a ticker thread: signals, then sleeps until its scheduling context is replenished.
-pub fn tick(notification: cap::Notification) -> ! {
-    loop {
-        notification.signal();
-        cap::yield_now();
-        if cfg!(not(target_os = "none")) {
-            fail("a ticker runs on the target only");
-        }
-    }
-}
-
 /// Names the threads of a component: functions that take the [`Startup`] value; the first is the main thread.
 /// A function that returns ends its thread with a fault.
 #[macro_export]
