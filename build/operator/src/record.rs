@@ -100,7 +100,7 @@ impl Recording {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::balancer::{HostRow, Mode, OnRefusal, Row, Status};
+    use protocol::balancer::{HostRow, Mode, OnRefusal, OnSilence, Row, Status};
     use protocol::memory::{Bounds, HostAccount};
     use protocol::supervisor::GuestState;
     use protocol::units::{GuestId, Pieces};
@@ -124,6 +124,7 @@ mod tests {
                     weight: 5000,
                     on_refusal: OnRefusal::Mark,
                     deadline_ms: 2000,
+                    on_silence: OnSilence::Keep,
                 },
                 assigned: Pieces(assigned),
                 target: Pieces(assigned),
@@ -136,6 +137,7 @@ mod tests {
                 status: Status::Ok,
                 flag,
                 oom_kills: 0,
+                age_ms: 0,
             }),
         }
     }

@@ -12,7 +12,7 @@ use system::Scale;
 pub struct Scenario {
     /// Its name.
     pub name: String,
-    /// Seconds that a minute of the timetable takes.
+    /// Seconds that a minute of the timetable takes. All times are by the board's clock.
     #[serde(default = "one")]
     pub second_per_minute: f64,
     /// Seconds of guest time over which a workload changes its size; at most 5.

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 /// How often a board that starts is greeted, and how long each time its answer is waited for.
 const GREET_EVERY: Duration = Duration::from_millis(500);
-/// The board may be silent for this long before the run is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The board may be silent for this long by the host's clock before the run is given up. Only this ends a run whose board hangs
+/// (then no time passes on it), so it is longer than any host is busy.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Whether the one who watches wants to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,22 +188,28 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ticks until `done` says so or `timeout` has passed; whether it was done.
+    /// Ticks until `done` says so or `span` has passed by the board's clock; whether it was done. A host that is busy makes the
+    /// board slower, and its time with it.
     ///
     /// # Errors
     /// As [`Self::tick`].
     pub fn wait_until(
         &mut self,
-        timeout: Duration,
+        span: Duration,
         mut done: impl FnMut(&mut Self) -> bool,
     ) -> Result<bool, Interrupted> {
-        let deadline = Instant::now() + timeout;
+        let mut deadline_ms = None;
         loop {
             self.tick()?;
             if done(self) {
                 return Ok(true);
             }
-            if Instant::now() >= deadline {
+            // Before the first sample nobody knows what time it is there.
+            let Some(now_ms) = self.latest().map(|snapshot| snapshot.t_ms) else {
+                continue;
+            };
+            let span_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            if now_ms >= *deadline_ms.get_or_insert(now_ms.saturating_add(span_ms)) {
                 return Ok(false);
             }
         }
@@ -221,6 +228,12 @@ impl<'a> Session<'a> {
         self.history.last()
     }
 
+    /// Milliseconds since power-on by the board's clock, as of the newest sample; 0 before the first.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.latest().map_or(0, |snapshot| snapshot.t_ms)
+    }
+
     /// Tells the watcher.
     pub fn say(&mut self, line: &str) {
         self.board.note(line);
@@ -229,7 +242,7 @@ impl<'a> Session<'a> {
 
     /// Marks this moment.
     pub fn mark(&mut self, title: String) {
-        let t_ms = self.latest().map_or(0, |snapshot| snapshot.t_ms);
+        let t_ms = self.now_ms();
         self.say(&title);
         self.marks.push(Mark { t_ms, title });
     }
