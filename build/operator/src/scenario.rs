@@ -69,6 +69,8 @@ fn boot() -> f64 {
 
 /// The worked example of the Dynamic Memory papers.
 const SEEDS: &str = include_str!("../scenarios/seeds.toml");
+/// Eight guests at once.
+const BOOTSTORM: &str = include_str!("../scenarios/bootstorm.toml");
 
 impl Scenario {
     /// The scenario of a name that comes with the tool.
@@ -76,14 +78,15 @@ impl Scenario {
     pub fn builtin(name: &str) -> Option<Self> {
         let text = match name {
             "seeds" => SEEDS,
+            "bootstorm" => BOOTSTORM,
             _ => return None,
         };
         // Checked by a test.
         Self::parse(name, text).ok()
     }
 
-    /// Names of the scenarios that come with the tool.
-    pub const BUILTIN: [&str; 1] = ["seeds"];
+    /// Names of the scenarios that come with the tool. Each is for the system description of its name.
+    pub const BUILTIN: [&str; 2] = ["seeds", "bootstorm"];
 
     /// Reads a scenario file.
     ///

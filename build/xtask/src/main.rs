@@ -48,7 +48,8 @@ enum Command {
     Run {
         /// The system description.
         system: Option<PathBuf>,
-        /// What is played: a scenario that comes with the tool (seeds), or a file.
+        /// What is played: a scenario that comes with the tool (seeds, bootstorm), in the system of its name unless another is
+        /// given, or a file.
         #[arg(long, value_name = "NAME|FILE")]
         scenario: Option<String>,
         /// The board, instead of the one that the description names.

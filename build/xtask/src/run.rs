@@ -17,6 +17,9 @@ use system::Scale;
 /// How long the board may take from power-on until it answers, by the host's clock: only a board that hangs takes so long.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The system and the scenario of a run that names neither.
+const WORKED_EXAMPLE: &str = "seeds";
+
 /// Set by the first interrupt while a run is under way: it then ends in good order, reports written.
 static STOP: AtomicBool = AtomicBool::new(false);
 /// Whether a run is under way.
@@ -36,7 +39,7 @@ pub fn interrupted() {
 /// What is run.
 #[derive(Debug)]
 pub struct Run {
-    /// The description; `None` is the worked example, at quarter scale and with its scenario.
+    /// The description; `None` is that of the scenario's name, or the worked example, at quarter scale and with its scenario.
     pub system: Option<PathBuf>,
     /// The board, instead of the one that the description names.
     pub board: Option<String>,
@@ -92,20 +95,16 @@ impl Run {
     /// # Errors
     /// When something cannot be built or started. What the checks say is in the outcome.
     pub fn run(self, paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Outcome> {
-        let default_system = self.system.is_none();
-        let system = self
-            .system
-            .unwrap_or_else(|| paths.systems().join("seeds.toml"));
-        let scale = self.scale.unwrap_or(if default_system {
-            Scale::Quarter
-        } else {
-            Scale::Full
-        });
-        let scenario = match self.scenario.as_deref() {
-            Some(name) => Some(load_scenario(name)?),
-            None if default_system => Some(load_scenario("seeds")?),
-            None => None,
-        };
+        let Played {
+            system,
+            scenario,
+            scale,
+        } = played(
+            paths,
+            self.system.clone(),
+            self.scenario.as_deref(),
+            self.scale,
+        )?;
         let description = image::describe(&system, self.board.as_deref(), scale)?;
         let built = image::build(paths, cargo, &description, self.kernel.clone(), mirror)?;
         let file = paths.out().join(format!("{}.img", self.name));
@@ -141,6 +140,40 @@ impl Run {
         }
         outcome
     }
+}
+
+/// What a run is made of.
+struct Played {
+    system: PathBuf,
+    scenario: Option<Scenario>,
+    scale: Scale,
+}
+
+/// Without a description a scenario that comes with the tool is played in the system of its name; without either it is the worked
+/// example, which is small enough for a development machine at quarter scale.
+fn played(
+    paths: &Paths,
+    system: Option<PathBuf>,
+    scenario: Option<&str>,
+    scale: Option<Scale>,
+) -> Result<Played> {
+    let described = system.is_some();
+    let name = match scenario {
+        None if !described => Some(WORKED_EXAMPLE),
+        name => name,
+    };
+    let own = name.filter(|name| Scenario::BUILTIN.contains(name));
+    let system = system.unwrap_or_else(|| {
+        let file = format!("{}.toml", own.unwrap_or(WORKED_EXAMPLE));
+        paths.systems().join(file)
+    });
+    let quarter = !described && own.is_none_or(|name| name == WORKED_EXAMPLE);
+    let usual = if quarter { Scale::Quarter } else { Scale::Full };
+    Ok(Played {
+        system,
+        scenario: name.map(load_scenario).transpose()?,
+        scale: scale.unwrap_or(usual),
+    })
 }
 
 /// Starts the machine, watched or not.

@@ -136,7 +136,14 @@ impl Tests<'_> {
         }
         let names: Vec<&str> = std::iter::once("host")
             .chain(QEMU_SUITES.iter().map(|suite| suite.name))
-            .chain([LAB_SUITE, COST_SUITE, SYSTEM_SUITE, SEEDS_SUITE, PAIR_SUITE])
+            .chain([
+                LAB_SUITE,
+                COST_SUITE,
+                SYSTEM_SUITE,
+                SEEDS_SUITE,
+                PAIR_SUITE,
+                BOOTSTORM_SUITE,
+            ])
             .collect();
         let names_a_suite = self
             .filter
@@ -182,6 +189,13 @@ impl Tests<'_> {
                     ..Run::seeds()
                 };
                 sum.add(self.scenario(PAIR_SUITE, pair)?);
+            }
+            if wanted(BOOTSTORM_SUITE) {
+                let storm = Run {
+                    scenario: Some(BOOTSTORM_SUITE.to_owned()),
+                    ..Run::seeds()
+                };
+                sum.add(self.scenario(BOOTSTORM_SUITE, storm)?);
             }
         }
         Ok(sum)
@@ -447,6 +461,8 @@ const SYSTEM_SUITE: &str = "system";
 const SEEDS_SUITE: &str = "seeds";
 /// Two Linux guests on the other interrupt controller and RAM layout, one of which gives below its startup.
 const PAIR_SUITE: &str = "pair";
+/// Eight Linux guests at once; the scenario's name, too.
+const BOOTSTORM_SUITE: &str = "bootstorm";
 
 /// How long a scenario's machine is left alone between two looks at who maps what.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(2);

@@ -4,11 +4,14 @@ use super::{Failure, Idle, Player};
 use crate::agent::{AgentAnswer, Ticket};
 use crate::board::BoardError;
 use crate::session::{Interrupted, Session};
+use protocol::supervisor::GuestState;
 use protocol::units::GuestId;
 use std::time::Duration;
 
 /// How often an agent that does not answer is greeted, in milliseconds.
 const GREET_EVERY_MS: u64 = 2000;
+/// A guest that does not run so long after it was started was refused, in milliseconds.
+const REFUSED_AFTER_MS: u64 = 5000;
 /// An idle guest's demand has come to rest when it moved by no more than this over [`IDLE_FOR_MS`].
 const IDLE_SPREAD_MIB: u32 = 8;
 /// See [`IDLE_SPREAD_MIB`]; in milliseconds.
@@ -68,9 +71,13 @@ impl Player<'_, '_> {
                 greeted: None,
             });
         }
-        let deadline_ms = self.session.now_ms() + (self.scenario.boot_s * 1000.0) as u64;
+        let begin_ms = self.session.now_ms();
+        let deadline_ms = begin_ms + (self.scenario.boot_s * 1000.0) as u64;
         while !waiting.is_empty() {
             self.session.tick()?;
+            if self.session.now_ms() >= begin_ms + REFUSED_AFTER_MS {
+                self.check_none_stopped(&waiting)?;
+            }
             let mut still = Vec::new();
             for stranger in waiting {
                 still.extend(self.greet_one(stranger)?);
@@ -82,6 +89,21 @@ impl Player<'_, '_> {
                     "the workload of {} did not answer within {} s",
                     names.join(", "),
                     self.scenario.boot_s
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// A guest that was not started will never answer.
+    fn check_none_stopped(&self, waiting: &[Stranger]) -> Result<(), Failure> {
+        for stranger in waiting {
+            let name = &stranger.name;
+            let guest = self.guest(name)?;
+            if guest.state == GuestState::Stopped {
+                let end = guest.last_end;
+                return Err(Failure::Scenario(format!(
+                    "{name} does not run; its last end: {end:?}"
                 )));
             }
         }
