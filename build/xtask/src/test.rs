@@ -4,6 +4,7 @@
 
 use crate::cargo::{Cargo, Target};
 use crate::image::{self, Flavour, Kernel};
+use crate::linux_tests::{self, LISA_SUITE};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
 use crate::verdict::{Counts, ends, host_result, judge};
@@ -143,6 +144,7 @@ impl Tests<'_> {
                 SEEDS_SUITE,
                 PAIR_SUITE,
                 BOOTSTORM_SUITE,
+                LISA_SUITE,
             ])
             .collect();
         let names_a_suite = self
@@ -196,6 +198,9 @@ impl Tests<'_> {
                     ..Run::seeds()
                 };
                 sum.add(self.scenario(BOOTSTORM_SUITE, storm)?);
+            }
+            if wanted(LISA_SUITE) {
+                sum.add(linux_tests::lisa(self.paths, self.cargo, self.mirror)?);
             }
         }
         Ok(sum)

@@ -129,11 +129,13 @@ impl<K: Kernel, C: Clock> Agent<K, C> {
                 let info = MemInfo::parse(&text).map_err(|error| error.to_string())?;
                 let balloon_pages = self.vmstat()?.balloon_pages;
                 Ok(format!(
-                    "total_kib {} available_kib {} free_kib {} balloon_kib {}",
+                    "total_kib {} available_kib {} free_kib {} balloon_kib {} huge_kib {} hugetlb_kib {}",
                     info.total_kib,
                     info.available_kib,
                     info.free_kib,
-                    balloon_pages * 4
+                    balloon_pages * 4,
+                    info.huge_kib,
+                    info.hugetlb_kib
                 ))
             }
             Command::Stall => Ok(format!(
@@ -224,7 +226,7 @@ mod tests {
             "#1 ok workload 0.1.0 seed 0xabc",
             "#2 ok touched 2097152 took_ms ",
             "#3 ok verified 2097152",
-            "ok total_kib 1000 available_kib 500 free_kib 300 balloon_kib 80",
+            "ok total_kib 1000 available_kib 500 free_kib 300 balloon_kib 80 huge_kib 0 hugetlb_kib 0",
             "#5 ok oom_kills 2",
             "#6 ok freed 2097152",
             "#7 ok verified 0",

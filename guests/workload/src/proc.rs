@@ -11,6 +11,10 @@ pub struct MemInfo {
     pub available_kib: u64,
     /// `MemFree`.
     pub free_kib: u64,
+    /// `AnonHugePages`: what programs hold in huge pages without having asked for them. 0 where the kernel has none.
+    pub huge_kib: u64,
+    /// `Hugetlb`: the pool of huge pages that the administrator set aside. 0 where the kernel has none.
+    pub hugetlb_kib: u64,
 }
 
 /// From `/proc/vmstat`.
@@ -64,6 +68,8 @@ impl MemInfo {
             total_kib: field("MemTotal")?,
             available_kib: field("MemAvailable")?,
             free_kib: field("MemFree")?,
+            huge_kib: number(text, "AnonHugePages", ':').unwrap_or(0),
+            hugetlb_kib: number(text, "Hugetlb", ':').unwrap_or(0),
         })
     }
 }
@@ -99,9 +105,14 @@ mod tests {
             Ok(MemInfo {
                 total_kib: 212_340,
                 available_kib: 161_200,
-                free_kib: 140_212
+                free_kib: 140_212,
+                huge_kib: 0,
+                hugetlb_kib: 0,
             })
         );
+        let with_huge = format!("{MEMINFO}AnonHugePages: 4096 kB\nHugetlb: 8192 kB\n");
+        let info = MemInfo::parse(&with_huge).unwrap();
+        assert_eq!((info.huge_kib, info.hugetlb_kib), (4096, 8192));
     }
 
     #[test]

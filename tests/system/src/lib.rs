@@ -5,10 +5,13 @@
 //! once more after it. At every look at the system, its memory is looked at from outside as well ([`Watch`]): who maps what
 //! must be what the system promises. Adding a case: a function in [`cases`] and a line in its `ALL`.
 //!
-//! Not for: what can be seen from inside one component (its own tests), and Linux (the scenario's checks).
+//! Linux guests are the scenarios' (their checks), and have one set of cases here ([`lisa`]).
+//!
+//! Not for: what can be seen from inside one component (its own tests).
 #![forbid(unsafe_code)]
 
 pub mod cases;
+pub mod lisa;
 mod rig;
 mod watch;
 
