@@ -8,6 +8,7 @@
 //! 4. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
 //!    be given back.
 
+mod leave;
 mod surplus;
 
 use protocol::layout::ipa as map;
@@ -36,7 +37,8 @@ pub enum State {
     Ballooned,
     /// Taken by force.
     Revoked,
-    /// Taken by force before anybody had touched it: it comes back at the first touch.
+    /// It holds nothing (taken by force before anybody had touched it, or about to be unplugged): it comes back at the first
+    /// touch.
     Unused,
 }
 
@@ -345,7 +347,9 @@ impl Table {
         Ok(())
     }
 
-    /// The guest (or a device for it) touches an address: brings back what it had reported free.
+    /// The guest (or a device for it) touches an address: brings back what it had reported free, and what is in the balloon.
+    /// What a kernel has given to the balloon another one takes for its memory: one that was started from the first, or
+    /// one whose driver went away. Such a piece is stranded until its pages leave the balloon.
     ///
     /// # Errors
     /// [`TouchError`].
@@ -353,12 +357,12 @@ impl Table {
         let index = self.index_of(ipa).ok_or(TouchError::Foreign)?;
         match self.state(index) {
             State::Granted(_) => Ok(index),
-            State::Reported | State::Unused => match self.take(index, supply) {
+            State::Reported | State::Unused | State::Ballooned => match self.take(index, supply) {
                 Ok(()) => Ok(index),
                 Err(Refusal::AtTarget { .. } | Refusal::AtMaximum(_)) => Err(TouchError::Refused),
                 Err(_) => Err(TouchError::NotReady),
             },
-            State::Absent | State::Ballooned => Err(TouchError::Foreign),
+            State::Absent => Err(TouchError::Foreign),
             State::Revoked => Err(TouchError::Revoked),
         }
     }
@@ -548,38 +552,6 @@ impl Table {
                 .saturating_sub(u32::from(entry.ballooned_pages));
             entry.ballooned_pages = 0;
         }
-    }
-
-    /// Unplugs a piece of the hot-plug region.
-    ///
-    /// # Errors
-    /// The server's refusal; the piece stays.
-    pub fn unplug(&mut self, index: u32, supply: &mut impl Supply) -> Result<(), Refusal> {
-        match self.state(index) {
-            State::Absent => return Ok(()),
-            State::Granted(piece) => supply.give_back(index, piece, ReturnReason::Unplugged)?,
-            State::Reported => supply.drop_earmark(Pieces(1)),
-            State::Ballooned | State::Revoked | State::Unused => {}
-        }
-        self.forget_pages(index);
-        self.set_state(index, State::Absent);
-        Ok(())
-    }
-
-    /// The memory server took this piece by force. The guest's index of it.
-    pub fn revoked(&mut self, piece: PieceId) -> Option<u32> {
-        let index = (0..self.startup + self.hotplug)
-            .find(|index| self.state(*index) == State::Granted(piece))?;
-        let entry = self.entry(index)?;
-        let state = if u32::from(entry.ballooned_pages) == PAGES_PER_PIECE {
-            State::Ballooned
-        } else if entry.is_untouched() {
-            State::Unused
-        } else {
-            State::Revoked
-        };
-        self.set_state(index, state);
-        Some(index)
     }
 
     /// Piece, word and bit of a page frame number (4 KiB).

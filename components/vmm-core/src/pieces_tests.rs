@@ -14,6 +14,8 @@ pub struct FakeSupply {
     pub windows: Vec<u32>,
     pub returned: Vec<(u32, ReturnReason)>,
     pub vanish: Option<u32>,
+    /// This piece is not taken back.
+    pub refuse: Option<u32>,
     pub offered: Vec<PieceId>,
 }
 
@@ -29,6 +31,7 @@ impl FakeSupply {
             windows: Vec::new(),
             returned: Vec::new(),
             vanish: None,
+            refuse: None,
             offered: Vec::new(),
         }
     }
@@ -91,6 +94,9 @@ impl Supply for FakeSupply {
     fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
         if self.granted.get(&index) != Some(&piece) {
             return Err(Refusal::NotYours(piece));
+        }
+        if self.refuse == Some(index) {
+            return Err(Refusal::Kernel(1));
         }
         self.granted.remove(&index);
         self.windows.retain(|open| *open != index);
@@ -176,7 +182,6 @@ fn a_piece_goes_back_when_its_last_page_is_ballooned_and_comes_before_the_guest_
     table.inflate(RAM_PAGE + 511, &mut supply).unwrap();
     assert_eq!(supply.returned, [(0, ReturnReason::Ballooned)]);
     assert_eq!(table.stranded_pages(), 0);
-    assert_eq!(table.touch(map::RAM, &mut supply), Err(TouchError::Foreign));
     supply.target = 1;
     assert_eq!(
         table.deflate(RAM_PAGE + 3, &mut supply),
@@ -382,6 +387,69 @@ fn a_reset_driver_gets_its_balloon_back() {
     assert_eq!(table.empty_balloon(&mut supply), 0);
     assert_eq!(table.ballooned_pages(), 0);
     assert_eq!(table.state(0), State::Granted(PieceId(3)));
+}
+
+/// What one kernel gave to the balloon, the next one (or a reader of all memory) takes for its RAM.
+#[test]
+fn a_ballooned_piece_that_is_touched_is_there_again() {
+    let (mut table, mut supply) = started(3, 0);
+    for page in 0..1024 {
+        table.inflate(RAM_PAGE + page, &mut supply).unwrap();
+    }
+    let second = map::RAM + PIECE_BYTES;
+    assert_eq!(table.granted(), 1);
+    supply.clean = 0;
+    assert_eq!(table.touch(second, &mut supply), Err(TouchError::NotReady));
+    supply.clean = 9;
+    supply.target = 1;
+    assert_eq!(table.touch(second, &mut supply), Err(TouchError::Refused));
+    supply.target = 2;
+    assert_eq!(table.touch(second, &mut supply), Ok(1));
+    assert_eq!(table.map(1, &mut supply), Ok(Mapped::Now));
+    // By its driver's count it is in the balloon still, and nobody is to take it for memory that is not used.
+    assert_eq!(
+        (table.ballooned_pages(), table.stranded_pages()),
+        (1024, 512)
+    );
+    table.offer_surplus(Pieces(3), &mut supply);
+    assert!(
+        !supply.offered.contains(&PieceId(4)),
+        "{:?}",
+        supply.offered
+    );
+    // Its pages come out, and go in again: it returns as any other.
+    for page in 512..1024 {
+        table.deflate(RAM_PAGE + page, &mut supply).unwrap();
+    }
+    assert_eq!(table.stranded_pages(), 0);
+    for page in 512..1024 {
+        table.inflate(RAM_PAGE + page, &mut supply).unwrap();
+    }
+    assert_eq!(table.state(1), State::Ballooned);
+    // Taken by force while it is used: that is not passed over in silence.
+    assert_eq!(table.touch(second, &mut supply), Ok(1));
+    assert_eq!(table.map(1, &mut supply), Ok(Mapped::Now));
+    let State::Granted(piece) = table.state(1) else {
+        panic!("{:?}", table.state(1));
+    };
+    supply.granted.remove(&1);
+    table.revoked(piece);
+    assert_eq!(table.touch(second, &mut supply), Err(TouchError::Revoked));
+}
+
+#[test]
+fn a_piece_taken_by_force_under_an_unplug_is_unplugged() {
+    let (mut table, mut supply) = started(1, 2);
+    supply.target = 3;
+    for index in 1..3 {
+        table.take(index, &mut supply).unwrap();
+    }
+    supply.granted.remove(&1);
+    table.unplug(1, &mut supply).unwrap();
+    assert_eq!((table.plugged(), table.state(1)), (1, State::Absent));
+    table.keep_plugged(1);
+    assert_eq!((table.plugged(), table.state(1)), (2, State::Unused));
+    assert_eq!(table.touch(table.ipa_of(1), &mut supply), Ok(1));
 }
 
 proptest! {

@@ -8,9 +8,11 @@ impl Table {
     /// some by force: it takes those named last first. Stranded ones come before those never touched; of the stranded,
     /// those with most pages in the balloon.
     pub fn offer_surplus(&self, surplus: Pieces, supply: &mut impl Supply) {
-        const HALF: u16 = PAGES_PER_PIECE as u16 / 2;
+        const ALL: u16 = PAGES_PER_PIECE as u16;
+        const HALF: u16 = ALL / 2;
         let little = |entry: &Entry| (1..HALF).contains(&entry.ballooned_pages);
-        let much = |entry: &Entry| entry.ballooned_pages >= HALF;
+        // One that is wholly in the balloon and here all the same was touched there: somebody uses it.
+        let much = |entry: &Entry| (HALF..ALL).contains(&entry.ballooned_pages);
         let kinds: [&dyn Fn(&Entry) -> bool; 3] = [&Entry::is_untouched, &little, &much];
         for kind in kinds {
             let mut left = surplus.0;

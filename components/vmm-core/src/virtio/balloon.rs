@@ -125,6 +125,12 @@ impl Balloon {
         self.missing
     }
 
+    /// Whether the driver was reset and not all that was in the balloon is back: until it is, the guest does not go on.
+    #[must_use]
+    pub fn is_emptying(&self) -> bool {
+        self.emptying == Emptying::Waiting
+    }
+
     /// The latest statistics.
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {
@@ -182,9 +188,11 @@ impl Balloon {
                 self.deflated_bytes = 0;
                 self.actual_pages = 0;
                 self.statistics = Statistics::default();
+                self.missing = 0;
                 if table.ballooned_pages() != 0 {
                     self.emptying = Emptying::Waiting;
-                    self.work(table, supply);
+                    happened = self.work(table, supply);
+                    happened.starved |= self.missing > 0;
                 }
             }
             Event::Notify(queue) => match queue as usize {

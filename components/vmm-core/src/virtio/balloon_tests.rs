@@ -210,6 +210,30 @@ fn a_driver_reset_empties_the_balloon() {
     assert!(matches!(guest.table.state(1), State::Granted(_)));
 }
 
+/// The driver goes away while it waits for memory that it wants back: all that is in the balloon comes, then it goes on.
+#[test]
+fn a_reset_in_the_middle_of_a_deflation_brings_everything() {
+    let mut guest = Guest::new(4);
+    guest.pages(0, RAM_PAGE + 512..RAM_PAGE + 2048);
+    assert_eq!(guest.table.granted(), 1);
+    guest.supply.target = 1;
+    assert!(guest.pages(1, RAM_PAGE + 512..RAM_PAGE + 520).starved);
+    let reset = guest.balloon.transport.write(0x70, Width::Word, 0);
+    let happened = guest
+        .balloon
+        .event(reset, &mut guest.table, &mut guest.supply);
+    assert!(happened.starved && guest.balloon.is_emptying());
+    assert_eq!(guest.balloon.missing_pieces(), 3);
+    for (target, missing) in [(2, 2), (3, 1), (4, 0)] {
+        guest.supply.target = target;
+        guest.balloon.work(&mut guest.table, &mut guest.supply);
+        assert_eq!(guest.balloon.missing_pieces(), missing);
+        assert_eq!(guest.balloon.is_emptying(), missing > 0);
+    }
+    assert_eq!(guest.table.granted(), 4);
+    assert_eq!(guest.table.ballooned_pages(), 0);
+}
+
 proptest! {
     #[test]
     fn random_lists_and_reports_keep_the_books(

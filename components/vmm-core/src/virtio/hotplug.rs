@@ -118,10 +118,17 @@ impl Hotplug {
 
     /// Acts on a register write.
     pub fn event<S: Supply>(&mut self, event: Event, table: &mut Table, supply: &mut S) {
-        if matches!(event, Event::Notify(_) | Event::Ready) {
-            self.work(table, supply);
+        match event {
+            Event::Notify(_) | Event::Ready => self.work(table, supply),
+            // A reset leaves memory plugged (5.15.5): a new driver sends UNPLUG_ALL. What is here for a request that was
+            // not answered goes back: no driver believes that it has it.
+            Event::Reset => {
+                if let Some(held) = self.pending.take() {
+                    let _ = unplug(held.first..held.end, table, supply);
+                }
+            }
+            Event::None | Event::Config { .. } => {}
         }
-        // A reset leaves memory plugged (5.15.5): a new driver sends UNPLUG_ALL.
     }
 
     /// Serves requests that wait.
@@ -244,7 +251,7 @@ fn answer<S: Supply>(
             if (first..first + count).any(|index| table.state(index) == State::Absent) {
                 return Answer::Respond(ERROR, 0);
             }
-            match unplug(first..first + count, table, supply) {
+            match unplug_all_or_none(first..first + count, table, supply) {
                 Ok(()) => Answer::Respond(ACK, 0),
                 Err(_) => Answer::Respond(BUSY, 0),
             }
@@ -280,6 +287,24 @@ fn unplug<S: Supply>(
     supply: &mut S,
 ) -> Result<(), Refusal> {
     pieces.try_for_each(|index| table.unplug(index, supply))
+}
+
+/// Unplugs pieces that are plugged: all of them or none. A driver that is told that its request failed goes on with all
+/// that it had.
+fn unplug_all_or_none<S: Supply>(
+    pieces: Range<u32>,
+    table: &mut Table,
+    supply: &mut S,
+) -> Result<(), Refusal> {
+    for index in pieces.clone() {
+        if let Err(refusal) = table.unplug(index, supply) {
+            for gone in pieces.start..index {
+                table.keep_plugged(gone);
+            }
+            return Err(refusal);
+        }
+    }
+    Ok(())
 }
 
 /// What came of a plug request.
@@ -501,6 +526,43 @@ mod tests {
         assert_eq!(guest.response(), Some((ACK, 0)));
         assert_eq!(guest.table.plugged(), 3);
         assert_eq!(guest.supply.granted.len(), 2 + 3);
+    }
+
+    #[test]
+    fn an_unplug_that_fails_half_way_leaves_all_plugged() {
+        let mut guest = Guest::new();
+        let base = guest.table.hotplug_base();
+        guest.device.request(4);
+        assert_eq!(guest.send(PLUG, base, 4), Some((ACK, 0)));
+        guest.supply.refuse = Some(4);
+        assert_eq!(guest.send(UNPLUG, base, 4), Some((BUSY, 0)));
+        assert_eq!(guest.table.plugged(), 4);
+        // The driver goes on with them: two come back at their first touch.
+        for piece in 0..4 {
+            let touched = guest
+                .table
+                .touch(base + piece * PIECE_BYTES, &mut guest.supply);
+            assert_eq!(touched, Ok(2 + piece as u32));
+        }
+        guest.supply.refuse = None;
+        assert_eq!(guest.send(UNPLUG, base, 4), Some((ACK, 0)));
+        assert_eq!((guest.table.plugged(), guest.supply.granted.len()), (0, 2));
+    }
+
+    #[test]
+    fn a_reset_gives_back_what_waited_for_a_plug() {
+        let mut guest = Guest::new();
+        let base = guest.table.hotplug_base();
+        guest.device.request(3);
+        guest.supply.clean = 2;
+        assert_eq!(guest.send(PLUG, base, 3), None);
+        assert_eq!((guest.device.coming(), guest.table.plugged()), (2, 2));
+        let reset = guest.device.transport.write(0x70, Width::Word, 0);
+        guest
+            .device
+            .event(reset, &mut guest.table, &mut guest.supply);
+        assert_eq!((guest.device.coming(), guest.table.plugged()), (0, 0));
+        assert_eq!(guest.supply.granted.len(), 2);
     }
 
     #[test]
