@@ -1,6 +1,6 @@
 //! The operator's commands, as they are typed: one line each.
 
-use protocol::balancer::{Change, Mode, OnRefusal};
+use protocol::balancer::{Change, Mode, OnRefusal, OnSilence};
 use protocol::management::HostBody;
 use protocol::units::{GuestId, Pieces};
 
@@ -27,6 +27,7 @@ pub const HELP: &[&str] = &[
     "min|startup|max GUEST MIB",
     "dynamic GUEST on|off",
     "refusal GUEST mark|revoke",
+    "silence GUEST keep|restart|stop",
     "reserve MIB             kept out of all targets",
     "quit",
 ];
@@ -63,6 +64,9 @@ pub fn parse(line: &str, guests: &[String]) -> Result<Command, String> {
         ["dynamic", name, "off"] => set(name, Change::Mode(Mode::Static)),
         ["refusal", name, "mark"] => set(name, Change::OnRefusal(OnRefusal::Mark)),
         ["refusal", name, "revoke"] => set(name, Change::OnRefusal(OnRefusal::Revoke)),
+        ["silence", name, "keep"] => set(name, Change::OnSilence(OnSilence::Keep)),
+        ["silence", name, "restart"] => set(name, Change::OnSilence(OnSilence::Restart)),
+        ["silence", name, "stop"] => set(name, Change::OnSilence(OnSilence::Stop)),
         ["reserve", value] => ask(HostBody::SetReserve(memory(value)?)),
         _ => Err(format!("no such command: {line:?}; \"help\" lists them")),
     }
@@ -138,6 +142,19 @@ mod tests {
                 change: Change::Maximum(Pieces(256))
             }
         );
+        for (word, action) in [
+            ("keep", OnSilence::Keep),
+            ("restart", OnSilence::Restart),
+            ("stop", OnSilence::Stop),
+        ] {
+            assert_eq!(
+                ask(&format!("silence sales {word}")),
+                HostBody::Set {
+                    guest: GuestId(1),
+                    change: Change::OnSilence(action)
+                }
+            );
+        }
         assert_eq!(ask("reserve 128"), HostBody::SetReserve(Pieces(64)));
         assert_eq!(
             parse("a finance", &guests()),
@@ -158,6 +175,10 @@ mod tests {
                 "\"heavy\" should be a weight from 1 to 10000",
             ),
             ("min sales 65", "65 MiB is no multiple of 2 MiB; 66 is"),
+            (
+                "silence sales kill",
+                "no such command: \"silence sales kill\"; \"help\" lists them",
+            ),
             ("fly", "no such command: \"fly\"; \"help\" lists them"),
         ] {
             assert_eq!(parse(line, &guests()), Err(message.into()));

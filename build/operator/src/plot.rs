@@ -4,7 +4,7 @@
 //! their chart types, and text must not depend on fonts of the machine that draws it.
 
 use crate::session::Mark;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{OLD_MS, Snapshot};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 1200.0;
@@ -25,6 +25,8 @@ const COLOURS: [(&str, &str); 6] = [
 
 /// Reported free, whosever it is.
 const PROMISED: &str = "#f3f3e6";
+/// Over what a guest said when it has not said it anew.
+const OLD: &str = "#000000";
 
 struct Axes {
     from_ms: u64,
@@ -185,6 +187,13 @@ fn layers(svg: &mut String, axes: &Axes, history: &[Snapshot], names: &[String])
         area(svg, axes, &times, &base, &top, PROMISED);
         area(svg, axes, &times, &base, &assigned, light);
         area(svg, axes, &times, &base, &demand, dark);
+        for old in old_spans(history, name) {
+            let (from, to) = (old.start, old.end);
+            let _ = writeln!(svg, r#"<g class="old" fill-opacity="0.3">"#);
+            let times = &times[from..to];
+            area(svg, axes, times, &base[from..to], &top[from..to], OLD);
+            let _ = writeln!(svg, "</g>");
+        }
         let line: String = times
             .iter()
             .zip(&top)
@@ -196,6 +205,26 @@ fn layers(svg: &mut String, axes: &Axes, history: &[Snapshot], names: &[String])
         );
         base = top;
     }
+}
+
+/// The samples, each with the one after them, in which a guest's figures were old.
+fn old_spans(history: &[Snapshot], name: &str) -> Vec<std::ops::Range<usize>> {
+    let is_old = |snapshot: &Snapshot| {
+        let row = snapshot.guest(name).and_then(|guest| guest.row);
+        row.is_some_and(|row| row.age_ms >= OLD_MS)
+    };
+    let mut spans: Vec<std::ops::Range<usize>> = Vec::new();
+    for (index, snapshot) in history.iter().enumerate() {
+        if !is_old(snapshot) {
+            continue;
+        }
+        let end = (index + 2).min(history.len());
+        match spans.last_mut() {
+            Some(span) if span.end > index => span.end = end,
+            _ => spans.push(index..end),
+        }
+    }
+    spans
 }
 
 fn limits(svg: &mut String, axes: &Axes, last: &Snapshot) {
@@ -271,7 +300,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 fn legend(svg: &mut String, last: &Snapshot, names: &[String]) {
     let x = WIDTH - RIGHT + 15.0;
-    let mut y = TOP + 75.0;
+    let mut y = TOP + 55.0;
     let _ = writeln!(
         svg,
         r#"<text x="{x}" y="{y}" font-weight="bold">Guests, at the end</text>"#
@@ -281,6 +310,11 @@ fn legend(svg: &mut String, last: &Snapshot, names: &[String]) {
         y += 24.0;
         let (light, dark) = COLOURS[number % COLOURS.len()];
         let figures = match last.guest(name).and_then(|guest| guest.row) {
+            Some(row) if row.age_ms >= OLD_MS => format!(
+                "{} MiB, silent for {} s",
+                row.assigned.mib(),
+                row.age_ms / 1000
+            ),
             Some(row) => format!("{} MiB, needs {}", row.assigned.mib(), row.demand_mib),
             None => "not running".into(),
         };
@@ -294,10 +328,17 @@ fn legend(svg: &mut String, last: &Snapshot, names: &[String]) {
             escape(name)
         );
     }
+    y += 20.0;
+    let _ = writeln!(
+        svg,
+        r##"<text x="{x}" y="{y:.1}" font-size="11">{} MiB reported free and still promised</text>"##,
+        last.host.reported.mib()
+    );
     for (name, fill) in [
         ("light: assigned", "#cccccc"),
         ("dark: demand", "#555555"),
         ("reported free, still promised to its guest", PROMISED),
+        ("darkened: its figures are old", "#777777"),
     ] {
         y += 20.0;
         let _ = writeln!(

@@ -1,6 +1,6 @@
 //! The report of a run: samples, frames and checks, as JSON.
 
-use crate::snapshot::{Snapshot, status_name};
+use crate::snapshot::{Snapshot, flag_name, status_name};
 use serde::Serialize;
 
 /// A check and how it came out.
@@ -26,6 +26,10 @@ struct Sample<'a> {
     stranded_mib: u32,
     pressure: u16,
     status: &'static str,
+    /// Beside the status; empty for none.
+    flag: &'static str,
+    /// How old the guest's own figures (visible, demand) are.
+    age_ms: u32,
 }
 
 /// In frames of 2 MiB.
@@ -36,6 +40,8 @@ struct Frames {
     pool: u32,
     granted: u32,
     cleaning: u32,
+    /// In the pool, reported free, and still promised.
+    reported: u32,
 }
 
 #[derive(Serialize)]
@@ -59,6 +65,7 @@ pub fn to_json(history: &[Snapshot], checks: &[Check]) -> serde_json::Result<Str
             pool: snapshot.counted.pool.0,
             granted: snapshot.counted.granted.0,
             cleaning: snapshot.counted.cleaning.0,
+            reported: snapshot.host.reported.0,
         });
         for guest in &snapshot.guests {
             let Some(row) = &guest.row else { continue };
@@ -73,6 +80,8 @@ pub fn to_json(history: &[Snapshot], checks: &[Check]) -> serde_json::Result<Str
                 stranded_mib: row.stranded_mib,
                 pressure: row.pressure,
                 status: status_name(row.status),
+                flag: flag_name(row.flag),
+                age_ms: row.age_ms,
             });
         }
     }

@@ -7,6 +7,10 @@ use protocol::memory::HostAccount;
 use protocol::supervisor::{EndReason, GuestState};
 use protocol::units::GuestId;
 
+/// Figures that a guest did not refresh for so long are old, in milliseconds: it is asked at least every second, and a busy
+/// one may take another or two.
+pub const OLD_MS: u32 = 5000;
+
 /// A guest at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guest {

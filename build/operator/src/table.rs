@@ -1,6 +1,6 @@
 //! The live table: a row for each guest, one for the host.
 
-use crate::snapshot::{Guest, Snapshot, flag_name, state_name, status_name};
+use crate::snapshot::{Guest, OLD_MS, Snapshot, flag_name, state_name, status_name};
 use protocol::balancer::Status;
 use ratatui::layout::Constraint;
 use ratatui::style::{Color, Modifier, Style};
@@ -8,13 +8,14 @@ use ratatui::text::Text;
 use ratatui::widgets::{Block, Cell, Row, Table};
 
 /// The columns and their widths.
-const COLUMNS: [(&str, u16); 12] = [
+const COLUMNS: [(&str, u16); 13] = [
     ("guest", 14),
     ("state", 9),
     ("assigned", 9),
     ("visible", 8),
     ("demand", 8),
     ("pressure", 9),
+    ("heard", 6),
     ("status", 24),
     ("weight", 7),
     ("buffer", 7),
@@ -48,6 +49,7 @@ pub fn cells(guest: &Guest) -> [String; COLUMNS.len()] {
         row.visible_mib.to_string(),
         row.demand_mib.to_string(),
         format!("{} %", row.pressure),
+        age(row.age_ms),
         status,
         row.settings.weight.to_string(),
         format!("{} %", row.settings.buffer_percent),
@@ -57,16 +59,27 @@ pub fn cells(guest: &Guest) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// The host's line; memory in MiB.
+/// How long ago a guest's own figures were fresh. Below [`snapshot::OLD_MS`](crate::snapshot::OLD_MS) they are as fresh as
+/// they get.
+fn age(age_ms: u32) -> String {
+    match age_ms / 1000 {
+        _ if age_ms < OLD_MS => "now".into(),
+        seconds @ ..=999 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
+
+/// The host's line; memory in MiB. What was reported free is in the pool, and promised.
 #[must_use]
 pub fn host_line(snapshot: &Snapshot) -> String {
     let (host, counted) = (&snapshot.host, &snapshot.counted);
     format!(
-        "host: {} MiB in all = pool {} + granted {} + cleaning {}   reserve {}   headroom {}   ({:.1} s)",
+        "host: {} MiB in all = pool {} + granted {} + cleaning {}   reported free {}   reserve {}   headroom {}   ({:.1} s)",
         counted.total.mib(),
         counted.pool.mib(),
         counted.granted.mib(),
         counted.cleaning.mib(),
+        host.reported.mib(),
         host.reserve.mib(),
         host.headroom.mib(),
         snapshot.t_ms as f64 / 1000.0
@@ -116,7 +129,7 @@ pub fn widget(snapshot: &Snapshot, selected: Option<usize>) -> Table<'static> {
 }
 
 const fn is_figure(column: usize) -> bool {
-    !matches!(column, 0 | 1 | 6)
+    !matches!(column, 0 | 1 | 7)
 }
 
 /// The table as plain text, for output that is no terminal.

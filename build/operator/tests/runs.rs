@@ -131,11 +131,11 @@ fn a_sound_board_passes_every_check() {
     assert_eq!(keys(&files.report), "checks frames samples");
     assert_eq!(
         keys(&files.report["samples"][0]),
-        "assigned_mib demand_mib guest pressure reported_mib status stranded_mib t_ms target_mib visible_mib"
+        "age_ms assigned_mib demand_mib flag guest pressure reported_mib status stranded_mib t_ms target_mib visible_mib"
     );
     assert_eq!(
         keys(&files.report["frames"][0]),
-        "cleaning granted pool t_ms total"
+        "cleaning granted pool reported t_ms total"
     );
     assert_eq!(keys(&files.report["checks"][0]), "detail name ok");
     let samples = files.report["samples"].as_array().unwrap();

@@ -60,6 +60,7 @@ fn snapshot() -> Snapshot {
         host: HostRow {
             reserve: Pieces(64),
             headroom: Pieces(300),
+            reported: Pieces(320),
             ..HostRow::default()
         },
         counted: HostAccount {
@@ -76,11 +77,60 @@ fn snapshot() -> Snapshot {
 #[test]
 fn the_plain_table_shows_every_column_and_the_host() {
     let expected = "\
-host: 2048 MiB in all = pool 1260 + granted 768 + cleaning 20   reserve 128   headroom 600   (12.3 s)
-guest          state      assigned  visible   demand  pressure status                    weight  buffer  minimum  startup  maximum
-Finance        running         768      770      614      79 % Warning (at-maximum)        5000    20 %      128      256     1024
-Service        stopped           -        -        -         - -                              -       -        -        -        -";
+host: 2048 MiB in all = pool 1260 + granted 768 + cleaning 20   reported free 640   reserve 128   headroom 600   (12.3 s)
+guest          state      assigned  visible   demand  pressure  heard status                    weight  buffer  minimum  startup  maximum
+Finance        running         768      770      614      79 %    now Warning (at-maximum)        5000    20 %      128      256     1024
+Service        stopped           -        -        -         -      - -                              -       -        -        -        -";
     assert_eq!(table::plain(&snapshot()), expected);
+}
+
+/// A snapshot in which the first guest's figures are of another age.
+fn aged(age_ms: u32) -> Snapshot {
+    let mut snapshot = snapshot();
+    for row in snapshot.guests.iter_mut().flat_map(|guest| &mut guest.row) {
+        row.age_ms = age_ms;
+        row.flag = if age_ms >= 30_000 {
+            Flag::Silent
+        } else {
+            Flag::None
+        };
+    }
+    snapshot
+}
+
+#[test]
+fn figures_that_a_guest_did_not_refresh_are_shown_with_their_age() {
+    for (age_ms, shown) in [
+        (0, "now"),
+        (4999, "now"),
+        (5000, "5 s"),
+        (42_000, "42 s"),
+        (999_000, "999 s"),
+        (1_000_000, "16 min"),
+        (u32::MAX, "71582 min"),
+    ] {
+        assert_eq!(table::cells(&aged(age_ms).guests[0])[6], shown, "{age_ms}");
+    }
+    assert_eq!(table::cells(&aged(42_000).guests[0])[7], "Warning (silent)");
+    let history = [aged(500), aged(6000), aged(42_000), aged(300)];
+    let json: serde_json::Value =
+        serde_json::from_str(&operator::report::to_json(&history, &[]).unwrap()).unwrap();
+    let ages: Vec<u64> = json["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| sample["age_ms"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ages, [500, 6000, 42_000, 300]);
+    assert_eq!(json["samples"][2]["flag"], "silent");
+    assert_eq!(json["frames"][0]["reported"], 320);
+    let svg = operator::plot::to_svg("t", &history, &[]);
+    assert_eq!(svg.matches("class=\"old\"").count(), 1, "one span");
+    assert!(svg.contains("640 MiB reported free and still promised"));
+    let silent = operator::plot::to_svg("t", &history[..3], &[]);
+    assert!(silent.contains("768 MiB, silent for 42 s"));
+    let fresh = operator::plot::to_svg("t", &history[..1], &[]);
+    assert!(!fresh.contains("class=\"old\""));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_FIXTURES=1 cargo test -p system` writes what is said now; read the difference before you commit it.
 
+use protocol::balancer::OnSilence;
 use protocol::system::Interface;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,7 @@ fn a_right_description_is_what_it_says() {
     assert_eq!(one.settings.buffer_percent, 30);
     assert_eq!(one.settings.weight, 10_000);
     assert_eq!(one.settings.deadline_ms, 1500);
+    assert_eq!(one.settings.on_silence, OnSilence::Restart);
     assert_eq!(one.interface, Interface::Sel4);
     assert!(one.command_line.ends_with("ballast.name=one loglevel=7"));
     let kernel = &description.files[usize::from(one.kernel_file)];
@@ -127,6 +129,7 @@ fn a_right_description_is_what_it_says() {
     let two = &description.system.guests[1];
     assert_eq!(two.settings.bounds.maximum, two.settings.bounds.minimum);
     assert_eq!(two.initrd_file, None);
+    assert_eq!(two.settings.on_silence, OnSilence::Stop);
     assert_eq!(two.interface, Interface::Own);
 }
 
@@ -148,6 +151,8 @@ fn quarter_scale_divides_every_size_and_guests_share_files() {
         ),
         (128, 256, 1024)
     );
+    let on_silence = description.system.guests[1].settings.on_silence;
+    assert_eq!(on_silence, OnSilence::Keep, "the default");
     assert_eq!(description.files.len(), 2);
     let distinct: BTreeSet<u16> = description
         .system

@@ -20,6 +20,10 @@ pub enum Request {
     Costs,
     /// From a VMM: its guest is up (first instruction ran).
     Running,
+    /// From a VMM: what is its guest doing, by the supervisor's word?
+    Mine,
+    /// From a VMM: its guest fell silent, and the operator was told. What follows is the guest's setting's.
+    Silent,
     /// From a VMM: its guest ended.
     Ended {
         /// How.
@@ -44,6 +48,8 @@ pub enum EndReason {
     Stopped,
     /// The VMM itself faulted.
     VmmFault,
+    /// It fell silent, and `on_silence` says that it is not kept.
+    Silent,
 }
 
 /// What a guest is doing.
@@ -69,6 +75,8 @@ pub enum GuestState {
 pub enum Reply {
     /// Done (or begun).
     Done,
+    /// To `Mine`.
+    State(GuestState),
     /// A guest's state.
     Guest {
         /// Its name.

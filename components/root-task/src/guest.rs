@@ -1,5 +1,6 @@
 //! What a guest does next: a state machine without the kernel.
 
+use protocol::balancer::OnSilence;
 use protocol::supervisor::{EndReason, GuestState};
 
 /// Something that happened.
@@ -25,6 +26,8 @@ pub enum Event {
     Running,
     /// It ended, or its VMM faulted.
     Ended(EndReason),
+    /// It fell silent, and this is what its settings say to that.
+    Silent(OnSilence),
     /// Everything that it had was taken back.
     TornDown,
 }
@@ -124,8 +127,22 @@ impl Guest {
             (S::Starting, Event::Running) => (S::Running, Action::Nothing),
             (S::Running, Event::Pause) => (S::Paused, Action::Suspend),
             (S::Paused, Event::Resume) => (S::Running, Action::Resume),
-            (S::Starting | S::Running | S::Paused, Event::Stop) => self.end(EndReason::Stopped),
-            (S::Starting | S::Running | S::Paused, Event::Ended(why)) => self.end(why),
+            (S::Starting | S::Running | S::Paused, Event::Stop) => {
+                self.end(EndReason::Stopped, Afterwards::Rest)
+            }
+            (S::Starting | S::Running | S::Paused, Event::Ended(EndReason::Reset)) => {
+                self.end(EndReason::Reset, Afterwards::StartAgain)
+            }
+            (S::Starting | S::Running | S::Paused, Event::Ended(why)) => {
+                self.end(why, Afterwards::Rest)
+            }
+            (S::Running, Event::Silent(OnSilence::Keep)) => (S::Running, Action::Nothing),
+            (S::Running, Event::Silent(OnSilence::Restart)) => {
+                self.end(EndReason::Silent, Afterwards::StartAgain)
+            }
+            (S::Running, Event::Silent(OnSilence::Stop)) => {
+                self.end(EndReason::Silent, Afterwards::Rest)
+            }
             (S::Stopping, Event::TornDown) => match self.afterwards {
                 Afterwards::Rest => (S::Stopped, Action::Nothing),
                 Afterwards::StartAgain => (S::Waiting, Action::AskRoom),
@@ -136,13 +153,9 @@ impl Guest {
         Ok(action)
     }
 
-    fn end(&mut self, why: EndReason) -> (GuestState, Action) {
+    fn end(&mut self, why: EndReason, afterwards: Afterwards) -> (GuestState, Action) {
         self.last_end = Some(why);
-        self.afterwards = if why == EndReason::Reset {
-            Afterwards::StartAgain
-        } else {
-            Afterwards::Rest
-        };
+        self.afterwards = afterwards;
         (GuestState::Stopping, Action::TearDown)
     }
 }
@@ -151,7 +164,7 @@ impl Guest {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use protocol::balancer::{Mode, OnRefusal, OnSilence, Settings};
+    use protocol::balancer::{Mode, OnRefusal, Settings};
     use protocol::memory::Bounds;
     use protocol::units::Pieces;
 
@@ -194,6 +207,46 @@ pub(crate) mod tests {
         assert_eq!(guest.last_end(), Some(EndReason::Stopped));
     }
 
+    fn running() -> Guest {
+        let mut guest = Guest::new();
+        for event in [Event::Start, Event::Room, Event::Built, Event::Running] {
+            let _ = guest.on(event).unwrap();
+        }
+        guest
+    }
+
+    #[test]
+    fn silence_ends_a_guest_as_its_settings_say() {
+        for (setting, action, then) in [
+            (OnSilence::Keep, Action::Nothing, None),
+            (OnSilence::Restart, Action::TearDown, Some(Action::AskRoom)),
+            (OnSilence::Stop, Action::TearDown, Some(Action::Nothing)),
+        ] {
+            let mut guest = running();
+            assert_eq!(guest.on(Event::Silent(setting)), Ok(action), "{setting:?}");
+            if let Some(then) = then {
+                assert_eq!(guest.last_end(), Some(EndReason::Silent));
+                assert_eq!(guest.on(Event::TornDown), Ok(then), "{setting:?}");
+            } else {
+                assert_eq!(guest.state(), GuestState::Running);
+            }
+        }
+    }
+
+    #[test]
+    fn a_guest_that_is_paused_or_just_ends_is_not_silent() {
+        let mut guest = running();
+        assert_eq!(guest.on(Event::Pause), Ok(Action::Suspend));
+        let paused = Unfit {
+            state: GuestState::Paused,
+        };
+        assert_eq!(guest.on(Event::Silent(OnSilence::Stop)), Err(paused));
+        assert_eq!(guest.on(Event::Stop), Ok(Action::TearDown));
+        assert!(guest.on(Event::Silent(OnSilence::Restart)).is_err());
+        // What ended it before is forgotten: it was stopped, and rests.
+        assert_eq!(guest.on(Event::TornDown), Ok(Action::Nothing));
+    }
+
     #[test]
     fn what_does_not_fit_changes_nothing() {
         let mut guest = Guest::new();
@@ -212,7 +265,7 @@ pub(crate) mod tests {
     proptest! {
         /// Whatever comes in whatever order, a build is always followed by a tear-down before the next build.
         #[test]
-        fn builds_and_tear_downs_alternate(events in proptest::collection::vec(0u8..10, 0..200)) {
+        fn builds_and_tear_downs_alternate(events in proptest::collection::vec(0u8..13, 0..200)) {
             let mut guest = Guest::new();
             let mut exists = false;
             for number in events {
@@ -226,6 +279,9 @@ pub(crate) mod tests {
                     6 => Event::Running,
                     7 => Event::Ended(EndReason::Reset),
                     8 => Event::Ended(EndReason::VmmFault),
+                    9 => Event::Silent(OnSilence::Keep),
+                    10 => Event::Silent(OnSilence::Restart),
+                    11 => Event::Silent(OnSilence::Stop),
                     _ => Event::Ended(EndReason::PoweredOff),
                 };
                 match guest.on(event) {

@@ -9,7 +9,7 @@ use crate::system::SupervisorPorts;
 use cap::{CallError, Endpoint, Received, Reply as ReplyCap, call_value};
 use heapless::Vec;
 use protocol::badge::{Client, signal};
-use protocol::balancer::Settings;
+use protocol::balancer::{OnSilence, Settings};
 use protocol::supervisor::{EndReason, GuestState, Reply, Request};
 use protocol::system::{Autostart, Guest};
 use protocol::units::{GuestId, Line, MAX_GUESTS, Pieces};
@@ -175,7 +175,7 @@ impl<'a> Supervisor<'a> {
                     pool: self.costs.pool,
                 };
             }
-            Request::Running | Request::Ended { .. } => {
+            Request::Running | Request::Mine | Request::Silent | Request::Ended { .. } => {
                 return refused(format_args!("not allowed"));
             }
         };
@@ -185,6 +185,15 @@ impl<'a> Supervisor<'a> {
     fn vmm(&mut self, id: GuestId, request: Request) -> Reply {
         match request {
             Request::Running => self.event(id, Event::Running),
+            Request::Mine => match self.entry(id) {
+                Some(entry) => Reply::State(entry.life.state()),
+                None => refused(format_args!("there is no guest {}", id.0)),
+            },
+            Request::Silent => {
+                let on_silence = self.on_silence(id);
+                self.set_detail(id, rt::line(format_args!("on_silence is {on_silence:?}")));
+                self.event(id, Event::Silent(on_silence))
+            }
             Request::Ended { why, detail } => {
                 self.set_detail(id, detail);
                 self.event(id, Event::Ended(why))
@@ -213,6 +222,16 @@ impl<'a> Supervisor<'a> {
 
     fn entry(&self, id: GuestId) -> Option<&Entry> {
         self.entries.get(usize::from(id.0))
+    }
+
+    /// What a guest's settings say to its silence: those at the balancer, which the operator may have changed.
+    fn on_silence(&self, id: GuestId) -> OnSilence {
+        match self.call_balancer(&balancer::Request::Row(id)) {
+            Ok(balancer::Reply::Row(row)) => row.settings.on_silence,
+            _ => self
+                .entry(id)
+                .map_or(OnSilence::Keep, |entry| entry.settings.on_silence),
+        }
     }
 
     fn set_detail(&mut self, id: GuestId, detail: Line) {
@@ -250,6 +269,10 @@ impl<'a> Supervisor<'a> {
         match event {
             Event::Ended(why) => rt::say(format_args!(
                 "guest \"{}\" ended: {why:?} {}",
+                guest.name, entry.detail
+            )),
+            Event::Silent(OnSilence::Restart | OnSilence::Stop) => rt::say(format_args!(
+                "guest \"{}\" ended: Silent {}",
                 guest.name, entry.detail
             )),
             Event::NoRoom | Event::BuildFailed => rt::say(format_args!(

@@ -25,5 +25,6 @@ pub mod psci;
 pub mod ram;
 pub mod syndrome;
 pub mod sysreg;
+pub mod tail;
 pub mod tree;
 pub mod virtio;

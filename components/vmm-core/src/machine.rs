@@ -3,6 +3,11 @@
 //! One [`Machine`] per guest. The binary feeds it faults and signals; everything it needs from outside is the [`Host`].
 
 mod reports;
+mod uptake;
+mod voice;
+
+pub use uptake::News;
+pub use voice::{Cause, NEVER_HEARD_MS, SILENT_MS, Silence};
 
 use crate::follow::{Driver, Drivers, Follower, Kick};
 use crate::gic::{Gic, Level, Lists};
@@ -10,7 +15,7 @@ use crate::pieces::View;
 use crate::pieces::{Mapped, State, Storage, Supply, Table, TouchError, Vanished};
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
-use crate::virtio::balloon::{Asked, Balloon, Happened};
+use crate::virtio::balloon::{Balloon, Happened};
 use crate::virtio::console::{Console, Sink};
 use crate::virtio::hotplug::Hotplug;
 use crate::virtio::transport::CONFIG;
@@ -20,7 +25,9 @@ use protocol::layout::ipa as map;
 use protocol::memory::Account;
 use protocol::startup::Gic as GicVersion;
 use protocol::units::{PieceId, Pieces};
-use reports::Had;
+use reports::{Had, REPORT_MS};
+use uptake::Taking;
+use voice::Voice;
 
 /// Devices on the virtio-mmio bus.
 pub const VIRTIO_DEVICES: u32 = 4;
@@ -28,20 +35,6 @@ const FIRST_SPI: u32 = 32 + map::VIRTIO_SPI;
 const VIRTIO_END: u64 = map::VIRTIO_MMIO + VIRTIO_DEVICES as u64 * map::VIRTIO_MMIO_STRIDE;
 const GICD_BYTES: u64 = 0x1_0000;
 const GICR_BYTES: u64 = 0x2_0000;
-/// Distance of two reports when the balancer has not said, in milliseconds.
-const REPORT_MS: u64 = 1000;
-/// Shortest distance of two reports, so that a guest cannot make the balancer busy.
-const REPORT_MIN_MS: u64 = 10;
-/// A guest that took back this many pieces it had reported free is using memory up: it is asked at once. 8 MiB.
-const TOUCHED_PIECES: u32 = 4;
-/// While a guest is using memory up, reports are at most this far apart, in milliseconds.
-const BUSY_REPORT_MS: u64 = 100;
-/// It counts as using memory up for this long after the last sign of it, in milliseconds. What was just plugged may be
-/// used up before a report in the balancer's rhythm tells.
-const BUSY_MS: u64 = 2000;
-/// How long a report waits for fresh statistics, in milliseconds.
-const STATISTICS_MS: u64 = 100;
-
 /// Everything outside the machine.
 pub trait Host: Lists + Supply {
     /// Takes a guest port's output; how many bytes were taken.
@@ -125,11 +118,17 @@ pub struct Machine {
     report_distance_ms: u64,
     last_report_ms: u64,
     asked_ms: Option<u64>,
+    /// It did not answer in time, and the balancer has old figures: a late answer is reported at once.
+    is_late: bool,
     /// What the guest had when its last statistics were taken.
     counted: Option<Had>,
     urgent: Urgency,
     touched_pieces: u32,
     busy_until_ms: u64,
+    voice: Voice,
+    /// For how long it had been silent, in milliseconds, until it was heard again.
+    heard_again: Option<u64>,
+    uptake: Taking,
 }
 
 impl Machine {
@@ -160,10 +159,14 @@ impl Machine {
             report_distance_ms: REPORT_MS,
             last_report_ms: 0,
             asked_ms: None,
+            is_late: false,
             counted: None,
             urgent: Urgency::Periodic,
             touched_pieces: 0,
             busy_until_ms: 0,
+            voice: Voice::new(now_ms),
+            heard_again: None,
+            uptake: Taking::new(),
         }
     }
 
@@ -289,6 +292,7 @@ impl Machine {
                 let happened = self.balloon.event(event, &mut self.table, host);
                 self.balloon_happened(happened, host, now_ms());
                 if event == crate::virtio::transport::Event::Ready {
+                    self.uptake.renew(now_ms());
                     self.pursue(host, now_ms());
                 }
             }
@@ -297,6 +301,11 @@ impl Machine {
                 let plugged = self.table.plugged();
                 self.hotplug.event(event, &mut self.table, host);
                 if self.table.plugged() > plugged {
+                    self.busy(now_ms());
+                }
+                if event == crate::virtio::transport::Event::Ready {
+                    self.uptake.renew(now_ms());
+                    // What it can reach is more now.
                     self.busy(now_ms());
                 }
                 if event == crate::virtio::transport::Event::Ready
@@ -314,9 +323,10 @@ impl Machine {
             self.urgent = Urgency::Event;
         }
         if happened.statistics {
-            self.counted = Some(self.has());
+            self.heard(host, now_ms);
         }
-        let answered = happened.statistics && self.asked_ms.take().is_some();
+        let answered = happened.statistics
+            && (self.asked_ms.take().is_some() | core::mem::take(&mut self.is_late));
         let first = happened.statistics && self.last_report_ms == 0;
         if answered || first || self.urgent != Urgency::Periodic {
             self.send_report(host, now_ms);
@@ -445,8 +455,9 @@ impl Machine {
         let target = self.target.max(self.minimum);
         let wishes = self.follower.look(target, &self.table, drivers, now_ms);
         if drivers.hotplug == Driver::Live {
-            self.hotplug.request(wishes.plugged_pieces);
-            self.table.set_plug_wish(wishes.plugged_pieces);
+            let wished = wishes.plugged_pieces.min(self.uptake.most_plugged());
+            self.hotplug.request(wished);
+            self.table.set_plug_wish(wished);
             if wishes.kick == Kick::Now {
                 self.hotplug.kick();
             }
@@ -465,92 +476,22 @@ impl Machine {
         self.gic.flush(host);
     }
 
-    /// Time has passed: statistics are asked for, reports sent, stalled drivers kicked.
-    pub fn time(&mut self, host: &mut impl Host, now_ms: u64) {
-        if self.follower.next_look_ms().is_some_and(|at| at <= now_ms) {
-            self.pursue(host, now_ms);
-        }
-        if let Some(asked) = self.asked_ms {
-            if now_ms >= asked + STATISTICS_MS {
-                // The guest does not answer (it may be busy, or have no driver any more): what is known goes out.
-                self.asked_ms = None;
-                self.send_report(host, now_ms);
-            }
-        } else if now_ms >= self.next_report_ms {
-            match self.balloon.ask_statistics(&mut self.table, host) {
-                Asked::Yes => {
-                    self.asked_ms = Some(now_ms);
-                    self.lines();
-                    self.gic.flush(host);
-                }
-                Asked::No => self.send_report(host, now_ms),
-            }
-        }
-    }
-
-    /// The guest touched a piece that it had reported free, and has it again.
-    pub fn touched(&mut self, host: &mut impl Host, now_ms: u64) {
-        self.touched_pieces += 1;
-        if self.touched_pieces >= TOUCHED_PIECES {
-            self.touched_pieces = 0;
-            self.busy(now_ms);
-            if now_ms >= self.last_report_ms + REPORT_MIN_MS {
-                self.next_report_ms = now_ms;
-                self.time(host, now_ms);
-            }
-        }
-    }
-
-    /// The guest is using memory up: the next report comes soon.
-    fn busy(&mut self, now_ms: u64) {
-        self.busy_until_ms = now_ms + BUSY_MS;
-        self.next_report_ms = self.next_report_ms.min(now_ms + BUSY_REPORT_MS);
-    }
-
-    /// The balancer wants a report now.
-    pub fn report_wanted(&mut self, host: &mut impl Host, now_ms: u64) {
-        self.next_report_ms = now_ms;
-        self.time(host, now_ms);
-    }
-
-    /// When [`Machine::time`] wants to be called next.
+    /// Whether the guest has to wait: after a reset of its balloon driver all that was in the balloon is its own again, and
+    /// is there before it goes on. On a signal of the memory server.
     #[must_use]
-    pub fn next_ms(&self) -> u64 {
-        let report = match self.asked_ms {
-            Some(asked) => asked + STATISTICS_MS,
-            None => self.next_report_ms,
-        };
-        self.follower
-            .next_look_ms()
-            .map_or(report, |look| look.min(report))
+    pub fn is_held(&self) -> bool {
+        self.balloon.is_emptying()
     }
 
-    /// The guest has ready what it needs with its buffer, as far as its target goes: what it reported free of that is
-    /// brought back before it is touched.
-    fn keep_ready(&mut self, host: &mut impl Host) {
-        self.table.set_keep(self.keep.min(self.target));
-        self.table.restore(host);
+    /// Pieces that its balloon driver waits for, or the guest itself after a reset of that.
+    #[must_use]
+    pub const fn missing_pieces(&self) -> u32 {
+        self.balloon.missing_pieces()
     }
 
-    fn send_report(&mut self, host: &mut impl Host, now_ms: u64) {
-        if self.last_report_ms != 0 && now_ms < self.last_report_ms + REPORT_MIN_MS {
-            self.next_report_ms = self.last_report_ms + REPORT_MIN_MS;
-            return;
-        }
-        let report = self.report();
-        if let Some(next) = host.report(&report) {
-            self.report_distance_ms = u64::from(next.in_ms).max(REPORT_MIN_MS);
-            self.keep = next.keep.0;
-            self.keep_ready(host);
-        }
-        self.urgent = Urgency::Periodic;
-        self.last_report_ms = now_ms.max(1);
-        let distance_ms = if now_ms < self.busy_until_ms {
-            self.report_distance_ms.min(BUSY_REPORT_MS)
-        } else {
-            self.report_distance_ms
-        };
-        self.next_report_ms = now_ms + distance_ms;
+    /// What is new about the guest's taking what it is offered.
+    pub const fn take_news(&mut self) -> Option<News> {
+        self.uptake.take_news()
     }
 
     /// Whether an interrupt waits for the guest.

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use protocol::balancer::NextReport;
 use protocol::memory::{Purpose, Refusal, ReturnReason};
 
+#[path = "machine/truth_tests.rs"]
+mod truths;
+
 struct World {
     supply: FakeSupply,
     lists: FakeLists,
@@ -109,14 +112,7 @@ fn word(machine: &mut Machine, world: &mut World, ipa: u64, value: u64) {
 
 /// A driver that accepts everything offered and sets no queue up.
 fn go_live(machine: &mut Machine, world: &mut World, device: u64) {
-    word(machine, world, device + 0x70, 3);
-    for half in 0..2 {
-        word(machine, world, device + 0x14, half);
-        let offered = machine.read(device + 0x10, Width::Word);
-        word(machine, world, device + 0x24, half);
-        word(machine, world, device + 0x20, offered);
-    }
-    word(machine, world, device + 0x70, 11);
+    negotiate(machine, world, device);
     word(machine, world, device + 0x70, 15);
     assert_eq!(machine.read(device + 0x70, Width::Word), 15);
 }
@@ -182,8 +178,20 @@ fn offer_pages(machine: &mut Machine, world: &mut World, queue: u64, base: u64, 
     offer_bytes(machine, world, queue, base, &list);
 }
 
-/// Offers one buffer.
+/// Offers one buffer of the balloon.
 fn offer_bytes(machine: &mut Machine, world: &mut World, queue: u64, base: u64, bytes: &[u8]) {
+    offer_bytes_at(machine, world, (BALLOON, queue), base, bytes, 0);
+}
+
+/// Offers one buffer to a device's queue.
+fn offer_bytes_at(
+    machine: &mut Machine,
+    world: &mut World,
+    (device, queue): (u64, u64),
+    base: u64,
+    bytes: &[u8],
+    now_ms: u64,
+) {
     let mut view = View {
         table: &mut machine.table,
         supply: world,
@@ -197,19 +205,24 @@ fn offer_bytes(machine: &mut Machine, world: &mut World, queue: u64, base: u64, 
     view.write_u16(base + 0x1004 + 2 * u64::from(index % 8), 0)
         .unwrap();
     view.write_u16(base + 0x1002, index + 1).unwrap();
-    word(machine, world, BALLOON + 0x50, queue);
+    machine.write(device + 0x50, Width::Word, queue, world, || now_ms);
 }
 
-/// The driver accepts all that the balloon offers (virtio 1.3, 3.1.1, up to FEATURES_OK).
+/// The driver accepts all that the balloon offers.
 fn negotiate_balloon(machine: &mut Machine, world: &mut World) {
-    word(machine, world, BALLOON + 0x70, 3);
+    negotiate(machine, world, BALLOON);
+}
+
+/// The driver accepts all that the device offers (virtio 1.3, 3.1.1, up to FEATURES_OK).
+fn negotiate(machine: &mut Machine, world: &mut World, device: u64) {
+    word(machine, world, device + 0x70, 3);
     for half in 0..2 {
-        word(machine, world, BALLOON + 0x14, half);
-        let offered = machine.read(BALLOON + 0x10, Width::Word);
-        word(machine, world, BALLOON + 0x24, half);
-        word(machine, world, BALLOON + 0x20, offered);
+        word(machine, world, device + 0x14, half);
+        let offered = machine.read(device + 0x10, Width::Word);
+        word(machine, world, device + 0x24, half);
+        word(machine, world, device + 0x20, offered);
     }
-    word(machine, world, BALLOON + 0x70, 11);
+    word(machine, world, device + 0x70, 11);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The event loop: what the guest does, and what happens to it.
 
+mod calls;
+mod silence;
+
 use crate::clock::Clock;
 use crate::host::Outside;
 use crate::start::{self, StartError};
@@ -11,17 +14,14 @@ use protocol::startup::Vmm;
 use protocol::supervisor::{self, EndReason};
 use protocol::system::Interface;
 use protocol::timer::Alarm;
-use protocol::units::Line;
-use sel4_sys::{
-    Fault, USER_CONTEXT_WORDS, UserContext, cap_fault, tcb_flags, unknown_syscall, user_exception,
-    vm_fault,
-};
+use protocol::units::{Line, Name};
+use sel4_sys::{Fault, USER_CONTEXT_WORDS, cap_fault, tcb_flags, user_exception, vm_fault};
 use spin::{Mutex, MutexGuard};
-use vmm_core::emulate::{Answer, Emulator, Manner, Pc, Registers, STEP};
+use vmm_core::emulate::{Answer, Emulator, Manner, Pc, Registers};
 use vmm_core::exception::{self, Kind};
 use vmm_core::machine::{Machine, Place};
 use vmm_core::pieces::Storage;
-use vmm_core::psci::{self, NOT_SUPPORTED, Outcome};
+use vmm_core::psci::NOT_SUPPORTED;
 use vmm_core::syndrome::{
     DataAccess, Register, Stage2Fault, SystemAccess, Transfer, VcpuFault, extend, stage2_fault,
     vcpu_fault,
@@ -47,7 +47,9 @@ enum State {
     /// It waits for an interrupt, at the latest until its timer fires.
     Waits { answer: Answer, until_ticks: u64 },
     /// It touched memory that comes later.
-    Starves,
+    Starves { ipa: u64 },
+    /// What was in its balloon when the driver was reset is not back yet.
+    Held(Answer),
     /// It is over.
     Ended,
 }
@@ -64,6 +66,10 @@ struct Guest {
     input: Input,
     /// Faults of the guest so far.
     exits: u64,
+    /// Those of its own accord, and how many there were at the last look.
+    signs: u64,
+    signs_seen: u64,
+    name: Name,
     /// Until the guest has written on its console, which a Linux guest's /init does first.
     boot: Boot,
 }
@@ -98,7 +104,7 @@ enum Input {
 }
 
 /// Starts the guest and serves it until it ends.
-pub fn run(vmm: &Vmm) {
+pub fn run(name: &Name, vmm: &Vmm) {
     let clock = Clock::new();
     let storage = MutexGuard::leak(STORAGE.lock());
     let machine = Machine::new(
@@ -119,6 +125,9 @@ pub fn run(vmm: &Vmm) {
         repeats: 0,
         input: Input::None,
         exits: 0,
+        signs: 0,
+        signs_seen: 0,
+        name: name.clone(),
         boot: Boot::Silent,
     };
     match guest.start(vmm) {
@@ -172,7 +181,7 @@ impl Guest {
             }
             let received = match &state {
                 State::Ended => return,
-                State::Waits { .. } | State::Starves => {
+                State::Waits { .. } | State::Starves { .. } | State::Held(_) => {
                     if let State::Waits { until_ticks, .. } = &state {
                         self.clock.wake_by(Alarm::Guest, *until_ticks);
                     }
@@ -218,6 +227,11 @@ impl Guest {
             self.machine.output(&mut self.outside);
             self.input = Input::Waits;
         }
+        if bits & signal::TICK != 0 {
+            // It was paused and runs again: it could not answer before.
+            self.machine.excuse(now_ms);
+            self.machine.report_wanted(&mut self.outside, now_ms);
+        }
         if bits & signal::REPORT != 0 {
             self.machine.report_wanted(&mut self.outside, now_ms);
         }
@@ -225,6 +239,7 @@ impl Guest {
             self.machine.time(&mut self.outside, now_ms);
         }
         self.read_input();
+        self.listen(now_ms, &state);
         match state {
             State::Waits {
                 answer,
@@ -240,8 +255,9 @@ impl Guest {
                 }
             }
             // The instruction runs again; if its memory is still not there it faults again.
-            State::Starves => State::Answered(Answer::Empty),
-            State::Runs | State::Answered(_) | State::Ended => state,
+            State::Starves { .. } => State::Answered(Answer::Empty),
+            State::Held(answer) if !self.machine.is_held() => State::Answered(answer),
+            State::Held(_) | State::Runs | State::Answered(_) | State::Ended => state,
         }
     }
 
@@ -343,7 +359,7 @@ impl Guest {
             Place::Later => {
                 let now_ms = self.clock.now_ms();
                 self.machine.report_wanted(&mut self.outside, now_ms);
-                Ok(State::Starves)
+                Ok(State::Starves { ipa })
             }
             Place::Device => self.device(access),
             Place::Revoked | Place::Nothing => {
@@ -401,6 +417,9 @@ impl Guest {
                 self.emulator.skip(Pc::At(pc))?
             }
         };
+        if self.machine.is_held() {
+            return Ok(State::Held(answer));
+        }
         Ok(State::Answered(answer))
     }
 
@@ -410,7 +429,12 @@ impl Guest {
 
     /// A trapped instruction.
     fn trap(&mut self, syndrome: u64) -> Result<State, cap::Error> {
-        match vcpu_fault(syndrome) {
+        let fault = vcpu_fault(syndrome);
+        // A kernel that has panicked takes interrupts, and waits for events while it passes the time.
+        if fault != VcpuFault::WaitForEvent {
+            self.signs = self.signs.wrapping_add(1);
+        }
+        match fault {
             VcpuFault::WaitForInterrupt
                 if self.emulator.manner() == Manner::ByAnswer && !self.machine.has_interrupt() =>
             {
@@ -478,54 +502,6 @@ impl Guest {
             answer,
             until_ticks,
         })
-    }
-
-    /// HVC: PSCI and SMCCC.
-    fn call(&mut self, message: &Received) -> State {
-        let mut words = [0; 9];
-        for (index, word) in words.iter_mut().enumerate().take(8) {
-            *word = message.word(index);
-        }
-        let [function, a, b, c, ..] = words;
-        // The next instruction: the reply's word 8 is the message's word 10 (its "LR" is ELR).
-        let next_pc = message.word(unknown_syscall::LR);
-        let result = psci::call(function, [a, b, c]);
-        let value = match result {
-            Outcome::Return(value) => value as u64,
-            Outcome::Suspend => 0,
-            Outcome::PowerOff => return self.end(EndReason::PoweredOff, Line::new()),
-            Outcome::Reset => return self.end(EndReason::Reset, Line::new()),
-        };
-        let [x0, .., pc] = &mut words;
-        *x0 = value;
-        *pc = next_pc;
-        let answer = Answer::Call(words);
-        if result == Outcome::Suspend {
-            return match self.wait(answer) {
-                Ok(state) => state,
-                Err(_) => State::Answered(answer),
-            };
-        }
-        State::Answered(answer)
-    }
-
-    /// An HVC that the kernel took for something else (on seL4 when x7 is a valid system call number): served from the
-    /// registers. `pc` is the instruction itself.
-    fn call_that_was_none(&mut self, pc: u64) -> Result<State, cap::Error> {
-        let context: UserContext = self.thread.read_registers(Source::Keep, 7)?;
-        let value = match psci::call(context.x0, [context.x1, context.x2, context.x3]) {
-            Outcome::Return(value) => value as u64,
-            Outcome::Suspend => 0,
-            Outcome::PowerOff => return Ok(self.end(EndReason::PoweredOff, Line::new())),
-            Outcome::Reset => return Ok(self.end(EndReason::Reset, Line::new())),
-        };
-        // Not by the answer: the fault may be one that has no such answer.
-        let mut words = context.to_words();
-        let [at, _, _, x0, ..] = &mut words;
-        (*at, *x0) = (pc.wrapping_add(STEP), value);
-        let first = words.get(..4).unwrap_or(&words);
-        self.thread.write_words(After::Keep, first)?;
-        Ok(State::Answered(Answer::Empty))
     }
 
     /// Gives the guest an exception at `pc`.

@@ -11,6 +11,7 @@ use rt::window::GUEST;
 use vmm_core::gic::{ListBusy, Lists, VIRTUAL_TIMER};
 use vmm_core::machine::Host;
 use vmm_core::pieces::{Supply, Vanished};
+use vmm_core::tail::Tail;
 
 /// The outside.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Outside {
     vcpu: Vcpu,
     /// Whether the guest has written on its console.
     pub console_opened: bool,
+    /// The last that it wrote there.
+    pub tail: Tail,
     /// Copies that ended early because the memory was taken by force.
     cut_copies: u32,
 }
@@ -51,6 +54,7 @@ impl Outside {
             own_space: VSpace::new(slots::VSPACE),
             vcpu: Vcpu::new(slots::vmm::VCPU),
             console_opened: false,
+            tail: Tail::new(),
             cut_copies: 0,
         }
     }
@@ -177,6 +181,9 @@ impl Host for Outside {
                 }
                 Ok(_) | Err(_) => break,
             }
+        }
+        if port == Port::Console {
+            self.tail.push(bytes.get(..taken).unwrap_or(bytes));
         }
         taken
     }

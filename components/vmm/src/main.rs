@@ -26,7 +26,7 @@ rt::component!(run, faults::serve);
 
 fn run(startup: Startup) {
     match startup.role {
-        Role::Vmm(vmm) => guest::run(&vmm),
+        Role::Vmm(vmm) => guest::run(&startup.name, &vmm),
         _ => rt::fail("this component is a VMM"),
     }
 }

@@ -81,6 +81,13 @@ pub(super) fn read_guest(
         }) => OnRefusal::Revoke,
         _ => OnRefusal::Mark,
     };
+    let on_silence = match reader.word("on_silence", &["keep", "restart", "stop"]) {
+        Some(At {
+            value: "restart", ..
+        }) => OnSilence::Restart,
+        Some(At { value: "stop", .. }) => OnSilence::Stop,
+        _ => OnSilence::Keep,
+    };
     let deadline = read_deadline(&reader, problems);
     reader.finish();
 
@@ -108,7 +115,7 @@ pub(super) fn read_guest(
             weight,
             on_refusal,
             deadline_ms: deadline,
-            on_silence: OnSilence::Keep,
+            on_silence,
         },
         name,
         minimum,

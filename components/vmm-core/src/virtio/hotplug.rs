@@ -82,6 +82,12 @@ impl Hotplug {
         }
     }
 
+    /// Whether a plug waits for the memory server.
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Asks the guest to have this many pieces plugged.
     pub fn request(&mut self, pieces: u32) {
         if self.requested != pieces {
