@@ -43,6 +43,16 @@ pub enum Command {
     ForeignBalloon,
     /// Misbehave: touch a ballooned piece.
     TouchBallooned,
+    /// Give no statistics and heed no balloon from now on; commands are still answered.
+    Hush,
+    /// Be heard again.
+    Speak,
+    /// Reset the balloon's device and leave it.
+    Leave,
+    /// Reset the balloon's device with memory in it, use that memory, and set the device up again.
+    Rebind,
+    /// Misbehave: never do anything again, and sleep.
+    Sleep,
     /// Misbehave: tell the host that all memory is free, whatever is in use.
     Lie,
     /// Misbehave: one thing that a driver must not do to a device; the device is set up anew afterwards.
@@ -185,6 +195,11 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
         "garbage-ring" => Command::GarbageRing,
         "foreign-balloon" => Command::ForeignBalloon,
         "touch-ballooned" => Command::TouchBallooned,
+        "hush" => Command::Hush,
+        "speak" => Command::Speak,
+        "leave" => Command::Leave,
+        "rebind" => Command::Rebind,
+        "sleep" => Command::Sleep,
         "asked" => Command::Asked,
         "lie" => Command::Lie,
         "break" => Command::Break(named(&Break::ALL, words.next())?),

@@ -27,6 +27,7 @@ pub enum Hostile {
     GarbageRing,
     ForeignBalloon,
     TouchBallooned,
+    Rebind,
     Break(Break),
     Flood(u64),
     Nowhere(Nowhere),
@@ -70,6 +71,7 @@ impl Program {
                 }
                 None => write!(answer, "error nothing is ballooned"),
             },
+            Hostile::Rebind => self.rebind(answer),
             Hostile::Break(what) => self.break_a_device(what, answer),
             Hostile::Flood(rounds) => self.flood(rounds, answer),
             Hostile::Strand => {
@@ -94,6 +96,22 @@ impl Program {
                 write!(answer, "ok read {read:#x}")
             }
         }
+    }
+
+    /// Resets the balloon with memory in it: that is the guest's again, and clean, as soon as the device is reset.
+    fn rebind(&mut self, answer: &mut impl Write) -> Result<(), fmt::Error> {
+        mmio_write(BALLOON + 0x70, 0);
+        let mut back = 0;
+        while let Some(index) = self.memory.next_deflation() {
+            let word = peek(piece_address(index));
+            if word != 0 {
+                return write!(answer, "error piece {index} holds {word:#x}");
+            }
+            self.memory.deflated(index);
+            back += 1;
+        }
+        self.start_balloon();
+        write!(answer, "ok back {back}")
     }
 
     fn break_a_device(&mut self, what: Break, answer: &mut impl Write) -> Result<(), fmt::Error> {

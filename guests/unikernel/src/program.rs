@@ -35,6 +35,13 @@ pub(crate) enum Obedience {
     Refuses,
 }
 
+/// Whether the guest is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    Speaks,
+    Hushed,
+}
+
 /// What the host is told of free memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Figures {
@@ -115,6 +122,7 @@ pub(crate) struct Program {
     generation: u64,
     pub(crate) balloon: Option<Balloon>,
     pub(crate) figures: Figures,
+    voice: Voice,
     /// Changes of the balloon's configuration that the host announced.
     pub(crate) asked: Cell<u32>,
     is_v3: bool,
@@ -188,6 +196,9 @@ impl Program {
 
     /// Serves the balloon: statistics and its wanted size.
     fn service(&mut self) {
+        if self.voice == Voice::Hushed {
+            return;
+        }
         self.answer_statistics();
         match &self.balloon {
             Some(balloon) if balloon.obedience == Obedience::Heeds => {}
@@ -392,6 +403,17 @@ impl Program {
             Command::GarbageRing => self.misbehave(Hostile::GarbageRing, answer),
             Command::ForeignBalloon => self.misbehave(Hostile::ForeignBalloon, answer),
             Command::TouchBallooned => self.misbehave(Hostile::TouchBallooned, answer),
+            Command::Hush => self.speak(Voice::Hushed, answer),
+            Command::Speak => self.speak(Voice::Speaks, answer),
+            Command::Leave => {
+                self.balloon = None;
+                mmio_write(BALLOON + 0x70, 0);
+                write!(answer, "ok")
+            }
+            Command::Rebind => self.misbehave(Hostile::Rebind, answer),
+            Command::Sleep => loop {
+                self.sleep(SLEEP_MS);
+            },
             Command::Break(what) => self.misbehave(Hostile::Break(what), answer),
             Command::Flood(rounds) => self.misbehave(Hostile::Flood(rounds), answer),
             Command::Strand => self.misbehave(Hostile::Strand, answer),
@@ -409,6 +431,11 @@ impl Program {
             },
             Command::Crash => machine::crash(),
         }
+    }
+
+    fn speak(&mut self, voice: Voice, answer: &mut impl Write) -> Result<(), fmt::Error> {
+        self.voice = voice;
+        write!(answer, "ok")
     }
 
     fn obey(&mut self, obedience: Obedience, answer: &mut impl Write) -> Result<(), fmt::Error> {
@@ -487,6 +514,7 @@ pub extern "C" fn begin(at: u64) -> ! {
         generation: 1,
         balloon: None,
         figures: Figures::True,
+        voice: Voice::Speaks,
         asked: Cell::new(0),
         is_v3: mmio_read(GICD + 0xffe8) >> 4 & 15 == 3,
         pieces,

@@ -1,9 +1,10 @@
 //! The cases: here what guests that behave may expect, in [`hostile`] what the others get, in [`refusal`] those that do
-//! not give back, and in [`planted`] that the look from outside would notice.
+//! not give back, in [`truths`] what is true of a guest whatever it says, and in [`planted`] that the look from outside would notice.
 
 mod hostile;
 mod planted;
 mod refusal;
+mod truths;
 
 use crate::{Case, Rig};
 use anyhow::{Result, ensure};
@@ -17,7 +18,14 @@ use std::time::Duration;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [ORDINARY, hostile::CASES, refusal::CASES, planted::CASES].concat()
+    [
+        ORDINARY,
+        hostile::CASES,
+        refusal::CASES,
+        truths::CASES,
+        planted::CASES,
+    ]
+    .concat()
 }
 
 /// A case of this name.

@@ -50,6 +50,12 @@ fn a_driver_that_is_reset_holds_its_guest_until_all_memory_is_back() {
     }
     assert_eq!(machine.table.granted(), 8);
     assert_eq!(machine.table.ballooned_pages(), 0);
+    // The target rose for that: the next driver is asked for nothing.
+    set_up_balloon(&mut machine, &mut world, BASES);
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 0);
+    world.supply.target = 7;
+    machine.memory_changed(&mut world, 3000);
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 512);
 }
 
 #[test]

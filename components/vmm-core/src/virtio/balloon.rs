@@ -189,6 +189,8 @@ impl Balloon {
                 self.actual_pages = 0;
                 self.statistics = Statistics::default();
                 self.missing = 0;
+                // What a new driver is asked for is decided anew: the target rose to bring back what the old one had given.
+                self.wanted_pages = 0;
                 if table.ballooned_pages() != 0 {
                     self.emptying = Emptying::Waiting;
                     happened = self.work(table, supply);

@@ -146,7 +146,8 @@ fn a_driver_breaks_every_rule(rig: &mut Rig) -> Result<()> {
     })
 }
 
-/// A fourth guest needs what is now in the others' balloons; two of them touch it all the same.
+/// A fourth guest needs what is now in the others' balloons; two of them touch it all the same. For a kernel that never
+/// heard of the balloon it is RAM: it is there again.
 fn touching_what_was_given_back(rig: &mut Rig) -> Result<()> {
     all_answer(rig)?;
     fill(rig, &["ada"], SET_MIB)?;
@@ -161,31 +162,13 @@ fn touching_what_was_given_back(rig: &mut Rig) -> Result<()> {
         );
     }
     rig.ask("cyd", "stubborn")?;
-    for name in ["ben", "cyd"] {
-        let answer = rig.try_ask(name, "touch-ballooned", Duration::from_secs(3))?;
-        ensure!(answer.is_none(), "{name} read something: {answer:?}");
-        rig.wait_state(name, GuestState::Stopped)?;
+    for name in ["ben", "cyd", "ben"] {
+        let answer = rig.ask(name, "touch-ballooned")?;
+        ensure!(answer == "read 0x0", "{name}: {answer}");
     }
-    // The one's handler got an external abort, said so, and switched off; the other one did not heed it.
-    ensure!(
-        rig.guest("ben")?.last_end == Some(EndReason::PoweredOff),
-        "{:?}",
-        rig.guest("ben")?
-    );
-    let console = rig.console("ben")?;
-    ensure!(console.contains(EXTERNAL_ABORT), "{console:?}");
-    ensure!(
-        rig.guest("cyd")?.last_end == Some(EndReason::Misbehaved),
-        "{:?}",
-        rig.guest("cyd")?
-    );
-    rig.wait_said("guest \"cyd\" ended: Misbehaved no memory at 0x")?;
-    rig.settle()?;
     keep(rig, &["ada"], SET_MIB)?;
     keep(rig, &["dan"], 40)?;
-    rig.command("ben", HostBody::Start)?;
-    rig.wait_agent("ben")?;
-    fill(rig, &["ben"], 28)
+    keep(rig, &["ben", "cyd"], 0)
 }
 
 fn touching_what_is_not_there(rig: &mut Rig) -> Result<()> {
