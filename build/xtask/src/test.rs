@@ -333,10 +333,28 @@ impl Tests<'_> {
         cases
     }
 
-    /// Whole systems of unikernels, each case on a machine of its own.
+    /// Whole systems, each case on a machine of its own.
     fn whole_systems(&self, cases: &[system_tests::Case]) -> Result<Counts> {
-        let system = self.paths.systems().join("tests/unikernels.toml");
-        let description = image::describe(&system, None, Scale::Full)?;
+        let mut sum = Counts::default();
+        for system in system_tests::System::ALL {
+            let mut cases = cases.to_vec();
+            cases.retain(|case| case.system == system);
+            if !cases.is_empty() {
+                sum.add(self.whole_system(system, &cases)?);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The cases that are played in one system.
+    fn whole_system(
+        &self,
+        system: system_tests::System,
+        cases: &[system_tests::Case],
+    ) -> Result<Counts> {
+        let source = format!("tests/{}.toml", system.name());
+        let source = self.paths.systems().join(source);
+        let description = image::describe(&source, None, Scale::Full)?;
         let built = image::build(
             self.paths,
             self.cargo,
@@ -344,40 +362,25 @@ impl Tests<'_> {
             Flavour::Release,
             self.mirror,
         )?;
-        let file = self.paths.out().join("unikernels.img");
+        let file = self.paths.out().join(format!("{}.img", system.name()));
         write_if_changed(&file, &built.image)?;
+        let controllers: &[(&str, Gic)] = match system {
+            system_tests::System::Unikernels => &[("gicv3", Gic::V3), ("gicv2", Gic::V2)],
+            // Linux on the other controller is the scenarios' matter.
+            system_tests::System::Linux => &[("gicv3", Gic::V3)],
+        };
         let mut sum = Counts::default();
-        for (name, gic) in [("gicv3", Gic::V3), ("gicv2", Gic::V2)] {
+        for (name, gic) in controllers {
             let setting = system_tests::Setting {
                 image: file.clone(),
                 machine: Machine {
-                    gic,
+                    gic: *gic,
                     ..Machine::virt(description.memory_mib)
                 },
                 logs: self.paths.logs().join(name),
                 programs: built.programs.clone(),
             };
-            let mut counts = Counts::default();
-            for case in cases {
-                let what = format!("{SYSTEM_SUITE} on {name}: {}", case.name);
-                let (log, result) = progress::judged(
-                    &what,
-                    || Ok(system_tests::run(case, &setting)),
-                    |(_, result)| result.is_ok(),
-                )?;
-                match result {
-                    Ok(()) => counts.passed += 1,
-                    Err(error) => {
-                        counts.failed += 1;
-                        println!("    {what}: {error:#} (log: {})", log.display());
-                    }
-                }
-            }
-            println!(
-                "{SYSTEM_SUITE} on {name}: {} passed, {} failed",
-                counts.passed, counts.failed
-            );
-            sum.add(counts);
+            sum.add(run_cases(name, cases, &setting)?);
         }
         Ok(sum)
     }
@@ -410,6 +413,35 @@ impl Tests<'_> {
         println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
         Ok(counts)
     }
+}
+
+/// Plays cases on one kind of machine.
+fn run_cases(
+    name: &str,
+    cases: &[system_tests::Case],
+    setting: &system_tests::Setting,
+) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for case in cases {
+        let what = format!("{SYSTEM_SUITE} on {name}: {}", case.name);
+        let (log, result) = progress::judged(
+            &what,
+            || Ok(system_tests::run(case, setting)),
+            |(_, result)| result.is_ok(),
+        )?;
+        match result {
+            Ok(()) => counts.passed += 1,
+            Err(error) => {
+                counts.failed += 1;
+                println!("    {what}: {error:#} (log: {})", log.display());
+            }
+        }
+    }
+    println!(
+        "{SYSTEM_SUITE} on {name}: {} passed, {} failed",
+        counts.passed, counts.failed
+    );
+    Ok(counts)
 }
 
 /// Runs cargo's tests, what they say into a log, and counts them.

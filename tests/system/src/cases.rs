@@ -2,11 +2,12 @@
 //! not give back, in [`truths`] what is true of a guest whatever it says, and in [`planted`] that the look from outside would notice.
 
 mod hostile;
+mod linux;
 mod planted;
 mod refusal;
 mod truths;
 
-use crate::{Case, Rig};
+use crate::{Case, Rig, System};
 use anyhow::{Result, ensure};
 use operator::agent::field;
 use operator::snapshot::Snapshot;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Case> {
         hostile::CASES,
         refusal::CASES,
         truths::CASES,
+        linux::CASES,
         planted::CASES,
     ]
     .concat()
@@ -34,6 +36,7 @@ const fn case(name: &'static str, run: fn(&mut Rig) -> Result<()>) -> Case {
         name,
         run,
         count: Count::Wall,
+        system: System::Unikernels,
     }
 }
 

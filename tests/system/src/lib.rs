@@ -1,11 +1,11 @@
 //! Whole-system tests: a system in QEMU, driven over its serial line as an operator would, and looked at from outside.
 //!
-//! Each [`Case`] gets a machine of its own, freshly booted from one image (`systems/tests/unikernels.toml`). A case says
+//! Each [`Case`] gets a machine of its own, freshly booted from its [`System`]'s image. A case says
 //! what went wrong by returning an error; whatever it does, conservation of memory and an answering board are checked
 //! once more after it. At every look at the system, its memory is looked at from outside as well ([`Watch`]): who maps what
 //! must be what the system promises. Adding a case: a function in [`cases`] and a line in its `ALL`.
 //!
-//! Linux guests are the scenarios' (their checks), and have one set of cases here ([`lisa`]).
+//! Linux guests at work are the scenarios' (their checks); what is theirs alone is in [`lisa`] and the cases for Linux.
 //!
 //! Not for: what can be seen from inside one component (its own tests).
 #![forbid(unsafe_code)]
@@ -22,6 +22,29 @@ use anyhow::{Context as _, Result};
 use qemu_machine::{Count, Machine};
 use std::path::{Path, PathBuf};
 
+/// What a case is played in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    /// Four unikernels (`systems/tests/unikernels.toml`).
+    Unikernels,
+    /// Three Linux guests (`systems/tests/linux.toml`).
+    Linux,
+}
+
+impl System {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Unikernels, Self::Linux];
+
+    /// The name of its description.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unikernels => "unikernels",
+            Self::Linux => "linux",
+        }
+    }
+}
+
 /// A test.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -31,6 +54,8 @@ pub struct Case {
     pub run: fn(&mut Rig) -> Result<()>,
     /// How time passes on its machine.
     pub count: Count,
+    /// In what.
+    pub system: System,
 }
 
 /// What all cases need.

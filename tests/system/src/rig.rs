@@ -319,6 +319,35 @@ impl Rig {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Types a line on a guest's console.
+    ///
+    /// # Errors
+    /// When the board does not take it.
+    pub fn type_line(&mut self, name: &str, line: &str) -> Result<()> {
+        let guest = self.id(name)?;
+        let bytes = format!("{line}\n");
+        Ok(self.board.input(guest, Port::Console, bytes.as_bytes())?)
+    }
+
+    /// Waits until a guest has written this on its console.
+    ///
+    /// # Errors
+    /// With what it wrote, when it does not.
+    pub fn wait_console(&mut self, name: &str, text: &str) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let console = self.console(name)?;
+            if console.contains(text) {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < until,
+                "{name} does not write `{text}`; it wrote {console:?}"
+            );
+            self.board.pump(Duration::from_millis(100));
+        }
+    }
+
     /// Waits until components have said a line with this in it.
     ///
     /// # Errors

@@ -23,7 +23,6 @@ pub const CASES: &[Case] = &[
         count: Count::Instructions,
         ..case("a-pause-is-no-silence", a_pause_is_no_silence)
     },
-    case("a-guest-that-spins-is-silent", a_spinner_is_silent),
 ];
 
 /// What two guests gave to their balloons for a fourth is theirs again as soon as their drivers were reset.
@@ -127,20 +126,5 @@ fn a_pause_is_no_silence(rig: &mut Rig) -> Result<()> {
             .any(|line| line.contains("\"cyd\" has been silent")),
         "{said:?}"
     );
-    Ok(())
-}
-
-/// Interrupts off, in a loop: the others run on, and it is started again.
-fn a_spinner_is_silent(rig: &mut Rig) -> Result<()> {
-    all_answer(rig)?;
-    rig.set("ben", Change::OnSilence(OnSilence::Restart))?;
-    rig.try_ask("ben", "spin", Duration::from_secs(1))?;
-    rig.wait_for("ben to be started again", |snapshot| {
-        guest(snapshot, "ben").is_some_and(|ben| ben.starts >= 2)
-    })?;
-    rig.wait_said("at EL1, interrupts masked")?;
-    for name in AT_BOOT {
-        rig.wait_agent(name)?;
-    }
     Ok(())
 }
