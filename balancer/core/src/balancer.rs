@@ -3,7 +3,7 @@
 use crate::cadence::SHORT_SUPPLY_MS;
 use crate::guest::Guest;
 use crate::plan::{FLOOR, Supply};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, line};
 use crate::settings::{change, check};
 use protocol::balancer::{Change, HostRow, NextReport, PauseState, Reply, Report, Row, Settings};
 use protocol::memory::{Account, Bounds, HostAccount};
@@ -401,7 +401,15 @@ impl<const N: usize> Balancer<N> {
     /// Why a guest's target is what it is.
     #[must_use]
     pub fn why(&self, guest: GuestId) -> Option<Line> {
-        self.guest(guest).map(|guest| guest.why.text())
+        let guest = self.guest(guest)?;
+        let text = guest.why.text();
+        Some(match guest.takes_at_most() {
+            Some(pieces) => line(format_args!(
+                "takes at most {} MiB (boot it with memhp_default_state=online_movable); {text}",
+                pieces.mib()
+            )),
+            None => text,
+        })
     }
 
     /// Room that is promised to guests about to start, and not yet to be seen in the accounts.

@@ -8,12 +8,14 @@ use crate::plan::{Buffer, Entry, Figures};
 use crate::reclaim::{Reclaim, ReclaimStep};
 use crate::status::{self, Condition, StatusKeeper};
 use crate::why::Why;
-use protocol::balancer::{Flag, Mode, PauseState, Report, Row, Settings, Uptake, Urgency};
+use protocol::balancer::{
+    Flag, Mode, PauseState, Report, Row, SILENT_MS, Settings, Uptake, Urgency,
+};
 use protocol::memory::Account;
 use protocol::units::Pieces;
 
-/// A guest without a fresh figure for this long has no driver, or fell silent.
-const SILENT_MS: u64 = 60_000;
+/// A guest that never gave a figure has no driver after this long: its kernel needs time to come to it.
+const NO_DRIVER_MS: u64 = 60_000;
 /// Figures older than this are no room: the guest may have come to use what they call available. Three times the longest
 /// distance of two reports.
 const OLD_MS: u64 = 3 * CALM_MS as u64;
@@ -127,7 +129,7 @@ impl Guest {
             return Some(Flag::Paused);
         }
         match self.age_ms(now_ms) {
-            None if now_ms.saturating_sub(self.started_ms) < SILENT_MS => Some(Flag::Starting),
+            None if now_ms.saturating_sub(self.started_ms) < NO_DRIVER_MS => Some(Flag::Starting),
             None => Some(Flag::NoDriver),
             Some(age) if age >= SILENT_MS => Some(Flag::Silent),
             Some(_) => None,
@@ -140,6 +142,14 @@ impl Guest {
             None if self.report.uptake == Uptake::NotTaken => Flag::NotTaking,
             None if self.at_maximum() => Flag::AtMaximum,
             None => Flag::None,
+        }
+    }
+
+    /// What it takes at most, when it did not take what it was offered.
+    pub(crate) fn takes_at_most(&self) -> Option<Pieces> {
+        match self.report.uptake {
+            Uptake::Taken => None,
+            Uptake::NotTaken => Some(self.limits().1),
         }
     }
 

@@ -96,7 +96,7 @@ impl Why {
                     Flag::Starting => "it has not reported yet",
                     Flag::NoDriver => "its balloon driver does not report",
                     Flag::Paused => "it is paused",
-                    Flag::Silent => "it is silent: no fresh figure for 60 s",
+                    Flag::Silent => "it is silent: no fresh figure for 30 s",
                     Flag::None | Flag::AtMaximum | Flag::NotTaking => "it is new",
                 };
                 line(format_args!("keeps {held} MiB: {state}"))

@@ -15,7 +15,11 @@ pub enum OnRefusal {
     Revoke,
 }
 
-/// What happens to a guest that fell silent: it gave no fresh figure for 60 s of board time.
+/// A guest that reported is silent after this time without a fresh figure of its own, in milliseconds of the board's time: it
+/// is asked at least every second, and one that runs at all answers within a few.
+pub const SILENT_MS: u64 = 30_000;
+
+/// What happens to a guest that fell silent: it gave no fresh figure for [`SILENT_MS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OnSilence {
     /// It is named and left alone.
@@ -279,7 +283,7 @@ pub enum Flag {
     AtMaximum,
     /// Paused.
     Paused,
-    /// It reported before, and its figures are older than 60 s.
+    /// It reported before, and its figures are older than [`SILENT_MS`].
     Silent,
     /// It does not take the memory that it is offered.
     NotTaking,

@@ -5,10 +5,8 @@
 //! that it takes are no such sign; a kernel that has panicked takes them for ever.
 
 use super::Machine;
+pub use protocol::balancer::SILENT_MS;
 
-/// A guest that was heard is silent after this time without fresh statistics, in milliseconds. They are asked for every
-/// second, and a guest that runs at all answers within a few.
-pub const SILENT_MS: u64 = 30_000;
 /// One that was never heard: its kernel needs time to come to its balloon driver. In milliseconds.
 pub const NEVER_HEARD_MS: u64 = 55_000;
 
