@@ -1,5 +1,6 @@
 //! The agent: takes commands line by line, carries them out, answers.
 
+use crate::burst::{self, Load};
 use crate::clock::{Clock, LongestGap};
 use crate::command::{Command, parse, split_tag};
 use crate::proc::{MemInfo, VmStat};
@@ -138,6 +139,7 @@ impl<K: Kernel, C: Clock> Agent<K, C> {
                     info.hugetlb_kib
                 ))
             }
+            Command::Burst(load) => self.burst(load),
             Command::Stall => Ok(format!(
                 "heartbeat_ms {} filling_ms {}",
                 self.heartbeat.take().as_millis(),
@@ -146,6 +148,14 @@ impl<K: Kernel, C: Clock> Agent<K, C> {
             Command::Oom => Ok(format!("oom_kills {}", self.vmstat()?.oom_kills)),
             Command::Exit => Ok("bye".to_owned()),
         }
+    }
+
+    /// Runs a load in a process of its own, and says how long it took and how many processes were killed meanwhile.
+    fn burst(&self, load: Load) -> Result<String, String> {
+        let before = self.vmstat()?.oom_kills;
+        let said = burst::in_a_child(load).map_err(|error| error.to_string())?;
+        let kills = self.vmstat()?.oom_kills.saturating_sub(before);
+        Ok(format!("burst {said} kills {kills}"))
     }
 
     fn vmstat(&self) -> Result<VmStat, String> {
@@ -230,7 +240,7 @@ mod tests {
             "#5 ok oom_kills 2",
             "#6 ok freed 2097152",
             "#7 ok verified 0",
-            "#8 error no command \"grow\"; there are hello, touch, verify, free, meminfo, stall, oom, exit",
+            "#8 error no command \"grow\"; there are hello, touch, verify, free, meminfo, burst, stall, oom, exit",
             "ok bye",
         ];
         assert_eq!(answers.len(), expected.len(), "{answers:#?}");

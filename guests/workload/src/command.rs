@@ -3,6 +3,7 @@
 //! An answer is `[#TAG] ok ...` or `[#TAG] error ...`; the tag lets the other side tell a late answer from the one that it
 //! waits for.
 
+use crate::burst::Load;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub enum Command {
     Free,
     /// `meminfo`: what the kernel says.
     MemInfo,
+    /// `burst fault BYTES [AFTER]`, `burst tmpfs BYTES`, `burst forks COUNT [BYTES]`, `burst cache BYTES`: use memory up at full
+    /// speed, in a process of its own.
+    Burst(Load),
     /// `stall`: the longest stall since last asked.
     Stall,
     /// `oom`: processes killed for want of memory since the guest started.
@@ -46,6 +50,8 @@ pub enum CommandError {
         /// What it is.
         found: String,
     },
+    /// There is no such load.
+    Load(String),
     /// There are words after the last argument.
     Surplus(String),
 }
@@ -55,7 +61,11 @@ impl fmt::Display for CommandError {
         match self {
             Self::Unknown(verb) => write!(
                 f,
-                "no command {verb:?}; there are hello, touch, verify, free, meminfo, stall, oom, exit"
+                "no command {verb:?}; there are hello, touch, verify, free, meminfo, burst, stall, oom, exit"
+            ),
+            Self::Load(load) => write!(
+                f,
+                "burst wants fault, tmpfs, forks or cache, found {load:?}"
             ),
             Self::Argument {
                 verb,
@@ -68,6 +78,9 @@ impl fmt::Display for CommandError {
 }
 
 impl std::error::Error for CommandError {}
+
+/// What each process of a fork storm writes to unless it is said: about what a small shell does.
+const FORK_BYTES: u64 = 128 * 1024;
 
 /// Splits the tag off a line: the tag without its `#`, and the rest.
 #[must_use]
@@ -89,6 +102,10 @@ pub fn split_tag(line: &str) -> (Option<&str>, &str) {
 pub fn parse(text: &str) -> Result<Command, CommandError> {
     let mut words = text.split_whitespace();
     let verb = words.next().unwrap_or("");
+    let load = match verb {
+        "burst" => words.next().unwrap_or(""),
+        _ => "",
+    };
     let mut number = |verb, expected, default: Option<u64>| match (words.next(), default) {
         (None, Some(default)) => Ok(default),
         (word, _) => {
@@ -109,6 +126,23 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
         "verify" => Command::Verify,
         "free" => Command::Free,
         "meminfo" => Command::MemInfo,
+        "burst" => Command::Burst(match load {
+            "fault" => Load::Fault {
+                bytes: number("burst fault", "a number of bytes", None)?,
+                after: number("burst fault", "a number of bytes", Some(0))?,
+            },
+            "tmpfs" => Load::Tmpfs {
+                bytes: number("burst tmpfs", "a number of bytes", None)?,
+            },
+            "forks" => Load::Forks {
+                count: number("burst forks", "a number of processes", None)?,
+                bytes: number("burst forks", "a number of bytes", Some(FORK_BYTES))?,
+            },
+            "cache" => Load::Cache {
+                bytes: number("burst cache", "a number of bytes", None)?,
+            },
+            unknown => return Err(CommandError::Load(unknown.to_owned())),
+        }),
         "stall" => Command::Stall,
         "oom" => Command::Oom,
         "exit" => Command::Exit,
@@ -144,6 +178,20 @@ mod tests {
             ("hello", Command::Hello),
             (" verify ", Command::Verify),
             ("free", Command::Free),
+            (
+                "burst fault 4096",
+                Command::Burst(Load::Fault {
+                    bytes: 4096,
+                    after: 0,
+                }),
+            ),
+            (
+                "burst forks 500",
+                Command::Burst(Load::Forks {
+                    count: 500,
+                    bytes: 128 << 10,
+                }),
+            ),
             ("meminfo", Command::MemInfo),
             ("stall", Command::Stall),
             ("oom", Command::Oom),
@@ -165,7 +213,15 @@ mod tests {
             ("verify all", "unexpected \"all\" after the command"),
             (
                 "grow",
-                "no command \"grow\"; there are hello, touch, verify, free, meminfo, stall, oom, exit",
+                "no command \"grow\"; there are hello, touch, verify, free, meminfo, burst, stall, oom, exit",
+            ),
+            (
+                "burst dust 5",
+                "burst wants fault, tmpfs, forks or cache, found \"dust\"",
+            ),
+            (
+                "burst forks",
+                "burst forks wants a number of processes, found \"\"",
             ),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), message);

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod burst;
 pub mod clock;
 pub mod command;
 pub mod pattern;

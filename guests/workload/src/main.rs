@@ -1,5 +1,6 @@
 //! `workload TTY [--seed N]`: serves commands on a serial line. `workload --once SCRIPT`: carries out a script (commands
 //! separated by `;`, or a file of them) and prints the answers; its status tells whether all succeeded.
+//! `workload load LOAD`: one of the loads of `burst`, in this process.
 //! `workload clock`: prints the architecture's counter and its frequency, for measuring a boot.
 #![deny(unsafe_code)]
 
@@ -11,9 +12,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::process::ExitCode;
 use workload::agent::{Agent, Next, Running};
+use workload::burst;
 use workload::clock::{LongestGap, System, start_heartbeat};
+use workload::command::{Command, parse};
 
-const USAGE: &str = "usage: workload TTY [--seed N]\n       workload --once SCRIPT [--seed N]\n       workload clock";
+const USAGE: &str = "usage: workload TTY [--seed N]\n       workload --once SCRIPT [--seed N]\n       workload load fault|tmpfs|forks|cache ...\n       workload clock";
 
 enum Job {
     Serve { tty: String },
@@ -109,6 +112,34 @@ fn once(mut agent: Agent<Running, System>, script: &str) -> io::Result<ExitCode>
     Ok(status)
 }
 
+/// Carries out one load here and prints what it took.
+fn load(text: &str) -> ExitCode {
+    let result = match text.strip_prefix("hold ") {
+        Some(bytes) => match bytes.parse() {
+            Ok(bytes) => burst::hold(bytes).map(|()| None).map_err(|e| e.to_string()),
+            Err(_) => Err(format!("hold wants a number of bytes, found {bytes:?}")),
+        },
+        None => match parse(&format!("burst {text}")) {
+            Ok(Command::Burst(load)) => burst::run(load)
+                .map(Some)
+                .map_err(|error| error.to_string()),
+            Ok(_) => Err(USAGE.to_owned()),
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    match result {
+        Ok(Some(took)) => {
+            println!("{took}");
+            ExitCode::SUCCESS
+        }
+        Ok(None) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("workload: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn main() -> ExitCode {
     if std::env::args().skip(1).eq(["clock"]) {
         return match counter::read() {
@@ -121,6 +152,12 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         };
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, rest @ ..] = arguments.as_slice()
+        && first == "load"
+    {
+        return load(&rest.join(" "));
     }
     let options = match options(std::env::args().skip(1)) {
         Ok(options) => options,

@@ -16,6 +16,7 @@ use crate::progress;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,8 @@ struct Recipe {
     kernel: String,
     busybox: String,
     modules: Vec<String>,
+    /// In the initramfs as well, and not loaded by its /init.
+    more: Vec<String>,
 }
 
 /// Makes the `debian` guest's files, fetching what is missing.
@@ -136,7 +139,6 @@ fn fetch(
     let busybox = repository.download(&repository.show(&recipe.busybox)?, &packages)?;
 
     progress::step("unpack the Linux guest", || {
-        let wanted: Vec<String> = recipe.modules.clone();
         let files = deb::read(&kernel, |path| {
             path.starts_with("boot/vmlinuz-")
                 || path.ends_with("/modules.dep")
@@ -152,16 +154,9 @@ fn fetch(
         if parts.exists() {
             std::fs::remove_dir_all(parts)?;
         }
-        let mut order = String::new();
-        for module in modules::load_order(&files, &wanted)? {
-            write_if_changed(
-                &parts.join(format!("modules/{}.ko", module.name)),
-                &module.content,
-            )?;
-            order.push_str(&module.name);
-            order.push('\n');
+        for (wanted, to) in [(&recipe.modules, "modules"), (&recipe.more, MORE)] {
+            keep_modules(&files, wanted, &parts.join(to))?;
         }
-        write_if_changed(&parts.join("modules/order"), order.as_bytes())?;
         let files = deb::read(&busybox, |path| path.ends_with("bin/busybox"))?;
         let binary = files
             .values()
@@ -172,13 +167,28 @@ fn fetch(
     })
 }
 
+/// Where modules are that are not loaded by /init.
+const MORE: &str = "modules/more";
+
+/// Writes modules and the order in which they can be loaded.
+fn keep_modules(files: &BTreeMap<String, Vec<u8>>, wanted: &[String], to: &Path) -> Result<()> {
+    let mut order = String::new();
+    for module in modules::load_order(files, wanted)? {
+        write_if_changed(&to.join(format!("{}.ko", module.name)), &module.content)?;
+        order.push_str(&module.name);
+        order.push('\n');
+    }
+    write_if_changed(&to.join("order"), order.as_bytes())
+}
+
 /// The directories of the initramfs.
-const DIRECTORIES: [&str; 12] = [
+const DIRECTORIES: [&str; 13] = [
     "bin",
     "dev",
     "etc",
     "lib",
     "lib/modules",
+    "lib/modules/more",
     "proc",
     "root",
     "run",
@@ -284,14 +294,14 @@ fn initramfs(sources: &Path, parts: &Path, workload: &Path) -> Result<Vec<u8>> {
         "bin/workload",
         &crate::elf::strip(&read(workload.to_path_buf())?)?,
     );
-    let order = String::from_utf8(read(parts.join("modules/order"))?)?;
-    for name in order.lines() {
-        archive.file(
-            &format!("lib/modules/{name}.ko"),
-            &read(parts.join(format!("modules/{name}.ko")))?,
-        );
+    for from in ["modules", MORE] {
+        let order = String::from_utf8(read(parts.join(from).join("order"))?)?;
+        for name in order.lines() {
+            let file = format!("{from}/{name}.ko");
+            archive.file(&format!("lib/{file}"), &read(parts.join(&file))?);
+        }
+        archive.file(&format!("lib/{from}/order"), order.as_bytes());
     }
-    archive.file("lib/modules/order", order.as_bytes());
     archive.file("etc/profile", &read(sources.join("profile"))?);
     Ok(archive.finish())
 }
