@@ -1,6 +1,6 @@
 //! What is true of a guest, whatever it says: its memory is there, and it is known when it is not heard.
 
-use super::{AT_BOOT, STARTUP_MIB, all_answer, assigned_mib, case, fill, keep};
+use super::{STARTUP_MIB, all_answer, assigned_mib, case, fill, keep};
 use crate::{Case, Rig};
 use anyhow::{Result, ensure};
 use operator::agent::field;
