@@ -318,10 +318,7 @@ impl<const N: usize> Balancer<N> {
                 Standing::Old => Reason::Old,
                 Standing::Late if guest.is_unresponsive() => Reason::Unresponsive,
                 Standing::Late => Reason::Late,
-                Standing::Shares => {
-                    guest.note_buffer(round.now_ms, want);
-                    reason(plan, claim, want, Pieces(goal))
-                }
+                Standing::Shares => reason(plan, claim, want, Pieces(goal)),
             };
             guest.why = Why {
                 reason,
@@ -343,9 +340,8 @@ impl<const N: usize> Balancer<N> {
 /// Why a guest that takes part gets its goal.
 fn reason<const N: usize>(plan: &Plan<N>, claim: Pieces, want: Pieces, goal: Pieces) -> Reason {
     match plan.reason {
-        Reason::Enough | Reason::NoSurplus if goal < claim => Reason::Gives,
-        Reason::Enough | Reason::NoSurplus if goal > want => Reason::Keeps,
-        Reason::NoSurplus if goal >= want => Reason::Enough,
+        Reason::Enough if goal < claim => Reason::Gives,
+        Reason::Enough if goal > want => Reason::Keeps,
         other => other,
     }
 }

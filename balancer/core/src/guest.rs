@@ -4,7 +4,7 @@ use crate::balancer::Urgent;
 use crate::cadence::{CALM_MS, Cadence};
 use crate::floor::floor;
 use crate::observe::{Observer, Shortage, buffer_kib, low_mark_kib};
-use crate::plan::{Buffer, Entry, Figures};
+use crate::plan::{Entry, Figures};
 use crate::reclaim::{Reclaim, ReclaimStep};
 use crate::status::{self, Condition, StatusKeeper};
 use crate::why::Why;
@@ -19,9 +19,6 @@ const NO_DRIVER_MS: u64 = 60_000;
 /// Figures older than this are no room: the guest may have come to use what they call available. Three times the longest
 /// distance of two reports.
 const OLD_MS: u64 = 3 * CALM_MS as u64;
-/// A guest that lacks its buffer for so long gets it from others' buffers. Until then it costs nobody a move: what
-/// alternates faster than this is served with what is needed alone.
-const OVERDUE_MS: u64 = 1000;
 /// One guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guest {
@@ -37,8 +34,6 @@ pub(crate) struct Guest {
     cadence: Cadence,
     status: StatusKeeper,
     reclaim: Option<Reclaim>,
-    /// Since when it lacks its buffer.
-    lacks_buffer_ms: Option<u64>,
     /// When it was last resumed: figures from before are not old, it could not give any.
     resumed_ms: u64,
 }
@@ -57,7 +52,6 @@ impl Guest {
             cadence: Cadence::default(),
             status: StatusKeeper::default(),
             reclaim: None,
-            lacks_buffer_ms: None,
             resumed_ms: now_ms,
         }
     }
@@ -243,7 +237,6 @@ impl Guest {
         let need = in_pieces(self.needed_kib(margin_kib)).plus(stranded);
         let soon = in_pieces(self.needed_kib(last.soon_kib)).plus(stranded);
         let remembered = self.wanted(self.observer.remembered_kib(now_ms));
-        let is_overdue = |since: u64| now_ms.saturating_sub(since) >= OVERDUE_MS;
         let figures = Figures {
             floor: floor.0,
             first: first.0,
@@ -252,11 +245,6 @@ impl Guest {
             want: want.max(need).clamp(floor, maximum).0,
             remembered: remembered.clamp(floor, maximum).0,
             claim: claim.0,
-            buffer: if self.lacks_buffer_ms.is_some_and(is_overdue) {
-                Buffer::Overdue
-            } else {
-                Buffer::InTime
-            },
         };
         Entry::new(&figures, weight)
     }
@@ -264,15 +252,6 @@ impl Guest {
     /// Whether its figures are too old to take anything from it: it may use by now what they call available.
     pub(crate) fn is_old(&self, now_ms: u64) -> bool {
         self.settings.mode == Mode::Dynamic && self.age_ms(now_ms).is_some_and(|age| age > OLD_MS)
-    }
-
-    /// Notes whether it lacks its buffer (`want` pieces) at this moment.
-    pub(crate) fn note_buffer(&mut self, now_ms: u64, want: Pieces) {
-        if self.claim(self.account.target) >= want {
-            self.lacks_buffer_ms = None;
-        } else if self.lacks_buffer_ms.is_none() {
-            self.lacks_buffer_ms = Some(now_ms);
-        }
     }
 
     /// The target that brings what it holds to `goal`. A VMM follows a target with what its guest sees, and holds what is

@@ -1,6 +1,6 @@
 //! Sharing out what is there: from what each guest needs to what each should have. No time and no history here.
 //!
-//! A guest's memory has seven levels, each at least the one before. The plan fills them in this order, everybody's first level
+//! A guest's memory has six levels, each at least the one before. The plan fills them in this order, everybody's first level
 //! before anybody's second. The first level that does not fit is shared by weight, and those above it go empty:
 //!
 //! | level | what it adds | who may lose it |
@@ -8,28 +8,25 @@
 //! | floor | what a co-operative reclaim leaves alone | nobody |
 //! | need | what the guest cannot do without at this moment | who holds it, to a heavier one |
 //! | soon | what a guest whose use rises will need before more can come | its guest, for another's need |
-//! | own buffer | what it has of its buffer (all of it, once it lacked it for long) | its guest, for another's need |
-//! | remembered | what it used in the last seconds, as far as it has that | its guest, for another's need |
-//! | buffer | the rest of its buffer | nobody has it yet |
-//! | surplus | what else it has | its guest, for anybody's need or buffer |
+//! | buffer | its buffer | its guest, for another's need |
+//! | remembered | what it used in the last seconds, as far as it has that | its guest, for another's need or buffer |
+//! | surplus | what else it has | its guest, for another's need or buffer |
 
 use crate::share::{Part, Shares, fill, keep, total};
 use crate::why::Reason;
 
 /// Levels of a guest's memory.
-pub(crate) const LEVELS: usize = 7;
+pub(crate) const LEVELS: usize = 6;
 /// Index of the level that nobody goes below.
 pub(crate) const FLOOR: usize = 0;
 /// Index of the level that a guest needs now.
 pub(crate) const NEED: usize = 1;
 /// Index of the level that a guest will need before more can come.
 pub(crate) const SOON: usize = 2;
-const OWN_BUFFER: usize = 3;
-const REMEMBERED: usize = 4;
-/// Index of the level with the whole buffer.
-pub(crate) const BUFFER: usize = 5;
-/// Index of the level with all that a guest has.
-pub(crate) const SURPLUS: usize = 6;
+/// Index of the level with the buffer.
+pub(crate) const BUFFER: usize = 3;
+/// Index of the level with all that a guest has; what it remembers is the one before.
+const SURPLUS: usize = 5;
 
 /// What the plan knows of one guest; all amounts in pieces. A guest that takes no part has zero everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,37 +41,16 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Levels from the figures that they are made of. `claim` is what is promised to the guest, `want` its need with its
-    /// buffer, `remembered` the same for the highest demand of the last seconds. A guest that lacked its buffer for long
-    /// (`Buffer::Overdue`) has the same right to one as those who have theirs.
+    /// buffer, `remembered` the same for the highest demand of the last seconds.
     pub(crate) fn new(figures: &Figures, weight: u32) -> Self {
-        let Figures {
-            floor,
-            need,
-            soon,
-            want,
-            remembered,
-            claim,
-            ..
-        } = *figures;
-        let need = need.max(floor);
-        let soon = soon.max(need);
-        let own = match figures.buffer {
-            Buffer::Overdue => want,
-            Buffer::InTime => want.min(claim),
-        }
-        .max(soon);
-        let remembered = remembered.min(claim).max(own);
-        let buffer = want.max(remembered);
+        let floor = figures.floor;
+        let need = figures.need.max(floor);
+        let soon = figures.soon.max(need);
+        let buffer = figures.want.max(soon);
+        let remembered = figures.remembered.min(figures.claim).max(buffer);
+        let surplus = figures.claim.max(remembered);
         Self {
-            levels: [
-                floor,
-                need,
-                soon,
-                own,
-                remembered,
-                buffer,
-                claim.max(buffer),
-            ],
+            levels: [floor, need, soon, buffer, remembered, surplus],
             first: figures.first.clamp(floor, need),
             weight,
         }
@@ -82,7 +58,8 @@ impl Entry {
 
     /// The same guest without a right to what it has beyond its buffer.
     pub(crate) fn without_surplus(mut self) -> Self {
-        let [.., buffer, surplus] = &mut self.levels;
+        let [.., buffer, remembered, surplus] = &mut self.levels;
+        *remembered = *buffer;
         *surplus = *buffer;
         self
     }
@@ -104,17 +81,6 @@ pub(crate) struct Figures {
     pub(crate) want: u32,
     pub(crate) remembered: u32,
     pub(crate) claim: u32,
-    pub(crate) buffer: Buffer,
-}
-
-/// Whether a guest lacked its buffer for so long that others' buffers have to give.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Buffer {
-    /// It did not.
-    #[default]
-    InTime,
-    /// It did.
-    Overdue,
 }
 
 /// Whether there is what all want.
@@ -167,8 +133,7 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
         };
         return match index {
             NEED => full(goals, Reason::ShortDemand { k }, Supply::Short),
-            SOON | OWN_BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
-            REMEMBERED | BUFFER => full(goals, Reason::NoSurplus, Supply::Short),
+            SOON | BUFFER => full(goals, Reason::ShortBuffers { k }, Supply::Short),
             _ => full(goals, Reason::Enough, Supply::Enough),
         };
     }
@@ -214,30 +179,22 @@ mod tests {
             (0u32..2000, 0u32..2000, 0u32..2000, 0u32..2000, 0u32..2000),
             1u32..=10_000,
             0..8,
-            any::<bool>(),
         )
-            .prop_map(
-                |((claim, floor, need, buffer, more), weight, absent, overdue)| {
-                    if absent == 0 {
-                        return Entry::default();
-                    }
-                    let figures = Figures {
-                        floor,
-                        first: need,
-                        need,
-                        soon: need + buffer / 2,
-                        want: need + buffer,
-                        remembered: need + buffer + more,
-                        claim,
-                        buffer: if overdue {
-                            Buffer::Overdue
-                        } else {
-                            Buffer::InTime
-                        },
-                    };
-                    Entry::new(&figures, weight)
-                },
-            )
+            .prop_map(|((claim, floor, need, buffer, more), weight, absent)| {
+                if absent == 0 {
+                    return Entry::default();
+                }
+                let figures = Figures {
+                    floor,
+                    first: need,
+                    need,
+                    soon: need + buffer / 2,
+                    want: need + buffer,
+                    remembered: need + buffer + more,
+                    claim,
+                };
+                Entry::new(&figures, weight)
+            })
     }
 
     fn entries() -> impl Strategy<Value = [Entry; MAX_GUESTS]> {

@@ -18,8 +18,6 @@ pub(crate) enum Reason {
     Keeps,
     /// Others need what it has to spare.
     Gives,
-    /// All needs fit, and nobody has a surplus to fill the other buffers from.
-    NoSurplus,
     /// Not enough for all buffers.
     ShortBuffers {
         /// The common `k`.
@@ -116,9 +114,6 @@ impl Why {
             )),
             Reason::Gives => line(format_args!(
                 "{head}; gives down to {goal}, now {now}: others need it (floor {floor})"
-            )),
-            Reason::NoSurplus => line(format_args!(
-                "{head}; gets {goal}, now {now}: nobody has a surplus for its buffer (floor {floor})"
             )),
             Reason::ShortBuffers { k } => line(format_args!(
                 "{head}; gets {goal}, now {now}: buffers do not all fit, k {k} (floor {floor})"
