@@ -277,6 +277,7 @@ impl<const N: usize> Balancer<N> {
                 continue;
             }
             part.want = lack;
+            part.rank = lack;
             part.weight = entry.weight;
         }
         lacks

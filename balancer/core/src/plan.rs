@@ -147,6 +147,8 @@ fn parts<const N: usize>(entries: &[Entry; N], wants: &Shares<N>, floors: &Share
             want: *want,
             floor: *floor,
             weight: entry.weight,
+            // Of equals the one with less: what once came to one by a rounding must not grow.
+            rank: (1 << 20) - (*want).min(1 << 20),
         };
     }
     parts

@@ -11,6 +11,8 @@ pub(crate) struct Part {
     pub(crate) floor: u32,
     /// Relative importance, 1..=10000.
     pub(crate) weight: u32,
+    /// Who is served first of those with one weight when single pieces are left: the highest.
+    pub(crate) rank: u32,
 }
 
 /// Shares by guest, in pieces.
@@ -22,6 +24,8 @@ const SCALE: u64 = 1 << 16;
 const WANT_MAX: u32 = 1 << 20;
 /// Beyond this every share is at its floor: WANT_MAX x 10000 x SCALE, rounded up.
 const K_MAX: u64 = 1 << 50;
+/// Ranks that can be told apart.
+const RANKS: u64 = WANT_MAX as u64 + 2;
 /// Highest weight.
 const WEIGHT_MAX: u32 = 10_000;
 
@@ -63,18 +67,23 @@ pub(crate) fn fill<const N: usize>(capacity: u32, parts: &[Part; N]) -> (Shares<
     (shares, high / SCALE)
 }
 
-/// Gives `left` pieces, fewer than there are guests that lack one: one each, to the heaviest first, then by number.
+/// Gives `left` pieces, fewer than there are guests that lack one: one each, to the heaviest first, among those by rank,
+/// and then by number.
 fn give_rest<const N: usize>(left: u64, parts: &[Part; N], shares: &mut Shares<N>) {
-    let lacks = |part: &Part, share: u32| share < part.want.min(WANT_MAX);
-    let count = |from: u32, shares: &Shares<N>| {
-        parts
-            .iter()
-            .zip(shares)
-            .filter(|(part, share)| lacks(part, **share) && part.weight >= from)
+    let urgency = |part: &Part, share: u32| {
+        if share >= part.want.min(WANT_MAX) {
+            return 0;
+        }
+        let weight = u64::from(part.weight.min(WEIGHT_MAX));
+        weight * RANKS + u64::from(part.rank.min(WANT_MAX)) + 1
+    };
+    let count = |from: u64, shares: &Shares<N>| {
+        let all = parts.iter().zip(shares);
+        all.filter(|(part, share)| urgency(part, **share) >= from)
             .count() as u64
     };
-    // The least weight of which all can be served.
-    let (mut low, mut high) = (0, WEIGHT_MAX + 1);
+    // The least urgency of which all can be served.
+    let (mut low, mut high) = (1, u64::from(WEIGHT_MAX + 1) * RANKS);
     while low < high {
         let middle = low + (high - low) / 2;
         if count(middle, shares) <= left {
@@ -85,14 +94,14 @@ fn give_rest<const N: usize>(left: u64, parts: &[Part; N], shares: &mut Shares<N
     }
     let mut rest = left - count(low, shares).min(left);
     for (part, share) in parts.iter().zip(shares) {
-        if !lacks(part, *share) {
-            continue;
-        }
-        if part.weight >= low {
-            *share += 1;
-        } else if part.weight + 1 == low && rest > 0 {
-            *share += 1;
-            rest -= 1;
+        match urgency(part, *share) {
+            0 => {}
+            urgency if urgency >= low => *share += 1,
+            urgency if urgency + 1 == low && rest > 0 => {
+                *share += 1;
+                rest -= 1;
+            }
+            _ => {}
         }
     }
 }
@@ -132,6 +141,7 @@ mod tests {
             want,
             floor: want * percent / 100,
             weight,
+            rank: 0,
         })
     }
 
@@ -209,11 +219,13 @@ mod tests {
             want: 100,
             floor: 0,
             weight: 5000,
+            rank: 0,
         };
         parts[1] = Part {
             want: 200,
             floor: 0,
             weight: 5000,
+            rank: 0,
         };
         let (shares, k) = fill(200, &parts);
         assert_eq!(shares[0] + shares[1], 200);
