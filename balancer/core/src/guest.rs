@@ -19,6 +19,9 @@ const NO_DRIVER_MS: u64 = 60_000;
 /// Figures older than this are no room: the guest may have come to use what they call available. Three times the longest
 /// distance of two reports.
 const OLD_MS: u64 = 3 * CALM_MS as u64;
+/// A guest that starves needs at least so much more, however small its buffer: what a program touches in 16 ms.
+const STARVING_STEP_KIB: u64 = 16 * 1024;
+
 /// One guest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guest {
@@ -190,10 +193,15 @@ impl Guest {
     /// What it cannot do without at this moment, in visible memory: what it uses, and `margin_kib` more, at most its buffer.
     /// A guest that starves shows only what it sees: as long as it does, it needs more each time that it has got more.
     fn needed_kib(&self, margin_kib: u64) -> u64 {
-        let basis_kib = self.observer.last().basis_kib();
+        let last = self.observer.last();
+        let basis_kib = last.basis_kib();
+        let most_kib = match last.shortage {
+            Shortage::None | Shortage::Low => 0,
+            Shortage::Starving => basis_kib.saturating_add(STARVING_STEP_KIB),
+        };
         basis_kib
             .saturating_add(margin_kib)
-            .min(self.with_buffer_kib(basis_kib))
+            .min(self.with_buffer_kib(basis_kib).max(most_kib))
     }
 
     /// What a co-operative reclaim leaves, in visible memory. What is in the balloon is not part of the total, as in
@@ -231,7 +239,7 @@ impl Guest {
         let low_kib = low_mark_kib(last.basis_kib());
         let margin_kib = match last.shortage {
             Shortage::None | Shortage::Low => low_kib,
-            Shortage::Starving => low_kib.max(last.soon_kib),
+            Shortage::Starving => low_kib.max(last.soon_kib).max(STARVING_STEP_KIB),
         };
         let first = in_pieces(self.needed_kib(low_kib)).plus(stranded);
         let need = in_pieces(self.needed_kib(margin_kib)).plus(stranded);

