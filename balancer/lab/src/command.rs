@@ -55,6 +55,9 @@ pub struct Options {
     /// Print what every policy leaves unmet and moves, not only the best rival.
     #[arg(long)]
     pub table: bool,
+    /// Let all memory move so many times slower: who wins must not hang on one machine's speed.
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub slower: u64,
     /// How long each trace is, in seconds: 300, or 120 with --short or more than 64 guests, or 60 with --hosts.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..=86_400))]
     pub seconds: Option<u64>,
@@ -118,6 +121,7 @@ pub fn short() -> Result<Vec<Judgement>> {
     let options = Options {
         short: true,
         seed: 1,
+        slower: 1,
         ..Options::default()
     };
     let contestants = contestants();
@@ -257,7 +261,10 @@ impl Options {
     }
 
     fn contestants(&self) -> Result<Vec<Contestant>> {
-        let all = contestants();
+        let mut all = contestants();
+        for contestant in &mut all {
+            contestant.slower = self.slower.max(1);
+        }
         if self.policy.is_empty() {
             return Ok(all);
         }

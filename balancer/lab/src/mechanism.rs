@@ -45,6 +45,17 @@ impl Mechanism {
         reporting: Reporting::Off,
     };
 
+    /// The same, so many times slower.
+    #[must_use]
+    pub const fn slower(self, times: u64) -> Self {
+        Self {
+            grow_kib_s: self.grow_kib_s / times,
+            give_kib_s: self.give_kib_s / times,
+            clean_kib_s: self.clean_kib_s / times,
+            reporting: self.reporting,
+        }
+    }
+
     /// How fast a host with so many guests cleans: one cleaner for every 64 guests, since a machine for more has more cores.
     #[must_use]
     pub const fn host_clean_kib_s(&self, guests: usize) -> u64 {

@@ -17,6 +17,8 @@ pub struct Contestant {
     pub entry: &'static Entry,
     /// The pace.
     pub pace: Pace,
+    /// How many times slower than it is memory moves, 1 as a rule.
+    pub slower: u64,
 }
 
 impl Contestant {
@@ -32,10 +34,11 @@ impl Contestant {
     /// How its memory moves.
     #[must_use]
     pub const fn mechanism(&self) -> Mechanism {
-        match self.pace {
+        let mechanism = match self.pace {
             Pace::Own => Mechanism::BALLOON,
             Pace::Ours => Mechanism::OURS,
-        }
+        };
+        mechanism.slower(self.slower)
     }
 
     /// Plays a trace.
@@ -53,10 +56,11 @@ impl Contestant {
 pub fn contestants() -> Vec<Contestant> {
     policies::all()
         .flat_map(|entry| {
-            entry
-                .paces
-                .iter()
-                .map(move |pace| Contestant { entry, pace: *pace })
+            entry.paces.iter().map(move |pace| Contestant {
+                entry,
+                pace: *pace,
+                slower: 1,
+            })
         })
         .collect()
 }

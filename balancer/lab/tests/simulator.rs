@@ -170,14 +170,10 @@ fn speed_matters() {
         .find(|contestant| contestant.entry.name == "demand")
         .unwrap();
     let unmet = |part: u64| {
-        let mechanism = Mechanism {
-            grow_kib_s: Mechanism::OURS.grow_kib_s / part,
-            give_kib_s: Mechanism::OURS.give_kib_s / part,
-            clean_kib_s: Mechanism::OURS.clean_kib_s / part,
-            ..Mechanism::OURS
-        };
         let mut policy = (demand.entry.make)(&trace, Pace::Ours);
-        play(&trace, mechanism, policy.as_mut()).unwrap().unmet
+        play(&trace, Mechanism::OURS.slower(part), policy.as_mut())
+            .unwrap()
+            .unmet
     };
     assert!(unmet(5) > 2 * unmet(1));
 }
