@@ -22,8 +22,19 @@ pub struct Difference {
     pub simulated_mib: f64,
     /// The mean absolute difference, in percent of the recorded mean.
     pub percent: f64,
-    /// How many moments were compared.
-    pub moments: usize,
+    /// The moments that were compared.
+    pub moments: Vec<Compared>,
+}
+
+/// One guest at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Compared {
+    /// When, in milliseconds.
+    pub at_ms: u64,
+    /// What it was recorded to have, in MiB.
+    pub recorded_mib: f64,
+    /// What it had in the simulation, in MiB.
+    pub simulated_mib: f64,
 }
 
 /// Replays a recording with our policy.
@@ -31,28 +42,18 @@ pub struct Difference {
 /// # Errors
 /// No guest of it has assigned memory, or what guests start with does not fit.
 pub fn compare(trace: &Arc<Trace>) -> Result<Vec<Difference>, String> {
-    let mut sums = vec![Sum::default(); trace.guests.len()];
+    let mut series = vec![Vec::new(); trace.guests.len()];
     let entry = policies::all().next().ok_or("there is no policy")?;
     let mut policy = (entry.make)(trace, Pace::Ours);
-    let mut next = vec![0usize; trace.guests.len()];
     watch(trace, Mechanism::OURS, policy.as_mut(), |moment| {
-        note(trace, moment, &mut next, &mut sums);
+        note(trace, moment, &mut series);
     })?;
     let differences: Vec<Difference> = trace
         .guests
         .iter()
-        .zip(&sums)
-        .filter(|(_, sum)| sum.moments > 0)
-        .map(|(guest, sum)| {
-            let moments = sum.moments as f64;
-            Difference {
-                guest: guest.name.clone(),
-                recorded_mib: sum.recorded / moments,
-                simulated_mib: sum.simulated / moments,
-                percent: sum.difference * 100.0 / sum.recorded.max(1.0),
-                moments: sum.moments,
-            }
-        })
+        .zip(series)
+        .filter(|(_, series)| !series.is_empty())
+        .map(|(guest, series)| difference(&guest.name, series))
         .collect();
     if differences.is_empty() {
         return Err(
@@ -62,35 +63,55 @@ pub fn compare(trace: &Arc<Trace>) -> Result<Vec<Difference>, String> {
     Ok(differences)
 }
 
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    recorded: f64,
-    simulated: f64,
-    difference: f64,
-    moments: usize,
+fn difference(guest: &str, series: Vec<Compared>) -> Difference {
+    let mean = |of: fn(&Compared) -> f64| series.iter().map(of).sum::<f64>() / series.len() as f64;
+    let recorded_mib = mean(|compared| compared.recorded_mib);
+    let apart_mib = mean(|compared| (compared.recorded_mib - compared.simulated_mib).abs());
+    Difference {
+        guest: guest.to_owned(),
+        recorded_mib,
+        simulated_mib: mean(|compared| compared.simulated_mib),
+        percent: apart_mib * 100.0 / recorded_mib.max(1.0),
+        moments: series,
+    }
 }
 
 /// Compares what was recorded up to now and not compared yet.
-fn note(trace: &Trace, moment: &Moment<'_>, next: &mut [usize], sums: &mut [Sum]) {
-    for (index, guest) in trace.guests.iter().enumerate() {
-        let (Some(assigned), Some(account)) =
-            (&guest.assigned, moment.ledger.accounts().get(index))
-        else {
+fn note(trace: &Trace, moment: &Moment<'_>, series: &mut [Vec<Compared>]) {
+    let accounts = moment.ledger.accounts();
+    for ((guest, account), series) in trace.guests.iter().zip(accounts).zip(series) {
+        let Some(assigned) = &guest.assigned else {
             continue;
         };
-        while let Some(point) = assigned.points().get(next[index])
+        while let Some(point) = assigned.points().get(series.len())
             && point.at_ms <= moment.now_ms
         {
-            next[index] += 1;
-            let recorded = point.kib as f64 / 1024.0;
-            let simulated = account.assigned.mib() as f64;
-            let sum = &mut sums[index];
-            sum.recorded += recorded;
-            sum.simulated += simulated;
-            sum.difference += (recorded - simulated).abs();
-            sum.moments += 1;
+            series.push(Compared {
+                at_ms: point.at_ms,
+                recorded_mib: point.kib as f64 / 1024.0,
+                simulated_mib: account.assigned.mib() as f64,
+            });
         }
     }
+}
+
+/// Every moment of every guest as CSV, for plotting.
+#[must_use]
+pub fn csv(differences: &[Difference]) -> String {
+    let mut out = "time_s,guest,recorded_mib,simulated_mib\n".to_owned();
+    for difference in differences {
+        for compared in &difference.moments {
+            let _ = writeln!(
+                out,
+                "{},{},{},{}",
+                compared.at_ms as f64 / 1000.0,
+                difference.guest,
+                compared.recorded_mib,
+                compared.simulated_mib
+            );
+        }
+    }
+    out
 }
 
 /// The comparison as a table.
@@ -105,7 +126,7 @@ pub fn text(differences: &[Difference]) -> String {
             out,
             "{:<16} {:>8} {:>13.1} {:>14.1} {:>10.2} %{}",
             difference.guest,
-            difference.moments,
+            difference.moments.len(),
             difference.recorded_mib,
             difference.simulated_mib,
             difference.percent,
@@ -157,7 +178,7 @@ mod tests {
             let differences = compare(&Arc::new(trace)).unwrap();
             assert_eq!(differences.len(), 4);
             for difference in &differences {
-                assert_eq!(difference.moments, 60);
+                assert_eq!(difference.moments.len(), 60);
                 assert!((difference.percent - percent).abs() < 0.2, "{difference:?}");
             }
             assert_eq!(text(&differences).contains("TOO FAR"), factor == 11);

@@ -83,6 +83,9 @@ pub enum What {
         /// The recording: CSV with the columns time_s, guest, demand_mib, assigned_mib.
         #[arg(long, value_name = "FILE")]
         trace: PathBuf,
+        /// Write what was recorded and what was simulated, moment by moment, as CSV.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// List the families and policies.
     List,
@@ -297,10 +300,13 @@ impl What {
                 print!("{}", advise::text(&trace, &advice));
                 Ok(Ending::Passed)
             }
-            Self::Calibrate { trace } => {
+            Self::Calibrate { trace, output } => {
                 let trace = read(trace)?;
                 let differences = calibrate::compare(&trace).map_err(anyhow::Error::msg)?;
                 print!("{}", calibrate::text(&differences));
+                if let Some(path) = output {
+                    write(path, &calibrate::csv(&differences))?;
+                }
                 let near = differences
                     .iter()
                     .all(|difference| difference.percent <= calibrate::DIFFERENCE_MAX_PERCENT);
