@@ -8,12 +8,13 @@
 //! 0.0,Finance,300,1024
 //! ```
 //! One line for each guest and moment, in any order; `assigned_mib`, what the guest really had, may be left out. Between two
-//! moments demand runs straight. A guest's settings are its startup, minimum and maximum in MiB, its buffer in percent and its
+//! moments demand runs straight. Time counts from the first moment of the file. A guest's settings are its startup, minimum and maximum in MiB, its buffer in percent and its
 //! weight, in this order, or each with its name as in `startup_mib=1024`; the last ones may be left out. A guest starts at its first moment. Lines that begin with `#` are comments, except for those
 //! above; without them the pool and the settings are chosen from the demand.
 
 use crate::curve::{Curve, Point};
 use crate::families::{self, fitting_kib};
+use crate::host::WARM_UP_MS;
 use crate::policies::GUESTS_MAX;
 use crate::trace::{GuestTrace, Manner, Trace, settings};
 use protocol::balancer::Settings;
@@ -23,8 +24,10 @@ use std::fmt::Write as _;
 
 /// The largest amount that a file may name: 64 TiB, in MiB.
 const MIB_MAX: f64 = (64 << 20) as f64;
-/// The longest trace: a week, in seconds.
-const SECONDS_MAX: f64 = 7.0 * 24.0 * 3600.0;
+/// The latest moment, in seconds: seconds since 1970 are fine.
+const SECONDS_MAX: f64 = 1e11;
+/// The longest trace: a week, in milliseconds.
+const LENGTH_MAX_MS: u64 = 7 * 24 * 3600 * 1000;
 /// The columns, the last of which may be missing.
 const COLUMNS: &str = "time_s,guest,demand_mib,assigned_mib";
 const COLUMNS_SHORT: &str = "time_s,guest,demand_mib";
@@ -223,9 +226,25 @@ impl Reader {
                 "guest `{unknown}` has settings and no line of demand"
             ));
         }
+        let moments = || self.samples.values().flat_map(|samples| &samples.demand);
+        let first_ms = moments().map(|point| point.at_ms).min().unwrap_or(0);
+        let last_ms = moments().map(|point| point.at_ms).max().unwrap_or(0);
+        let span_ms = last_ms - first_ms;
+        if !(WARM_UP_MS + 1..=LENGTH_MAX_MS).contains(&span_ms) {
+            return Err(format!(
+                "{} s from the first moment to the last: must be more than {} (the warm-up, which is not counted) \
+                 and at most {}",
+                span_ms as f64 / 1000.0,
+                WARM_UP_MS / 1000,
+                LENGTH_MAX_MS / 1000
+            ));
+        }
         let mut guests = Vec::new();
         for name in &self.names {
-            let samples = self.samples.remove(name).unwrap_or_default();
+            let mut samples = self.samples.remove(name).unwrap_or_default();
+            for point in samples.demand.iter_mut().chain(&mut samples.assigned) {
+                point.at_ms -= first_ms;
+            }
             guests.push(guest(name, samples, self.settings.get(name)));
         }
         guests.sort_by_key(|guest| guest.start_ms);
@@ -416,6 +435,17 @@ time_s,guest,demand_mib,assigned_mib
     }
 
     #[test]
+    fn time_counts_from_the_first_moment() {
+        let later = GOOD
+            .replace("\n0.0,", "\n1700000000,")
+            .replace("\n0,", "\n1700000000.0,")
+            .replace("\n1.5,", "\n1700000001.5,")
+            .replace("\n20,", "\n1700000020,");
+        assert_ne!(later, GOOD);
+        assert_eq!(read("file", &later), read("file", GOOD));
+    }
+
+    #[test]
     fn what_is_written_is_read_again() {
         for family in families::ALL {
             let trace = family.trace(5, 60_000, 3);
@@ -436,14 +466,16 @@ time_s,guest,demand_mib,assigned_mib
     #[test]
     fn a_mistake_is_named_with_its_line_and_what_would_be_right() {
         let head = "time_s,guest,demand_mib\n";
-        let cases: [(String, usize, &str); 15] = [
+        let cases: [(String, usize, &str); 17] = [
             (String::new(), 1, "`0.0,Name,300,512`"),
             ("time,guest,mib\n".into(), 1, COLUMNS),
             (format!("{head}0,a\n"), 2, "there are 3 columns"),
             (format!("{head}0,a,1,2\n"), 2, "4 fields"),
             (format!("{head}0,,1\n"), 2, "a name is needed"),
             (format!("{head}0,a,1\nsoon,a,1\n"), 3, "a time in seconds"),
-            (format!("{head}-1,a,1\n"), 2, "0 to 604800"),
+            (format!("{head}-1,a,1\n"), 2, "a time in seconds, 0 to"),
+            (format!("{head}0,a,1\n5,a,1\n"), 3, "more than 10"),
+            (format!("{head}0,a,1\n700000,a,1\n"), 3, "at most 604800"),
             (format!("{head}0,a,lots\n"), 2, "an amount in MiB"),
             (format!("{head}0,a,NaN\n"), 2, "an amount in MiB"),
             (format!("{head}0,a,1\n0.0,a,2\n"), 3, "already"),
@@ -456,8 +488,8 @@ time_s,guest,demand_mib,assigned_mib
                 "none above the next",
             ),
             (
-                format!("# pool_mib = 100\n# guest a startup_mib=128\n{head}0,a,1\n"),
-                4,
+                format!("# pool_mib = 100\n# guest a startup_mib=128\n{head}0,a,1\n11,a,1\n"),
+                5,
                 "at least 128 MiB",
             ),
         ];
