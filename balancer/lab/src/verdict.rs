@@ -7,6 +7,7 @@
 //! - The goal beyond: at most three times what the oracle with our speeds leaves unmet, or 0.1 % of demand.
 
 use crate::host::Outcome;
+use crate::policies::Told;
 use crate::table::{Contestant, Row, is_rival};
 use std::fmt::Write as _;
 
@@ -29,7 +30,7 @@ pub struct Judgement {
     pub guests: usize,
     /// Ours.
     pub ours: Outcome,
-    /// The oracle with our speeds, if it played.
+    /// The better oracle with our speeds, if one played.
     pub oracle: Option<Outcome>,
     /// The rival with the least unmet demand.
     pub best: String,
@@ -71,7 +72,12 @@ impl Judgement {
             family: row.family.clone(),
             guests: row.guests,
             ours,
-            oracle: named("oracle"),
+            oracle: contestants
+                .iter()
+                .zip(&row.outcomes)
+                .filter(|(contestant, _)| contestant.entry.told == Told::Future)
+                .map(|(_, outcome)| *outcome)
+                .min_by_key(|outcome| outcome.unmet),
             best: best.name(),
             rival: **rival,
             unmet_bound: (least * UNMET_FACTOR).max(least + UNMET_SLACK_PERCENT),

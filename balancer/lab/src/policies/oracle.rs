@@ -1,8 +1,10 @@
 //! The oracle with our speed limits: it knows what every guest will want, and moves memory as ours does.
 //!
-//! What a guest wants now comes first, then what it will want within 50 ms, then within 100 ms, and so on; where a step does
-//! not fit for all, it is shared in proportion. What is left stays where it is. This is a bound that can be reached, not the
-//! least that is possible: where memory is short it does not weigh one shortage against a later one.
+//! There are two, and the better one counts. `oracle` serves what a guest wants now first, then what it will want within
+//! 100 ms, then within 200 ms, and so on. `oracle-far` serves first what a guest wants for all of the next 30 s, then what it
+//! wants for seven eighths of them, and so on: where memory cannot follow demand this is better. Where a step does not fit for
+//! all, it is shared in proportion; what is left stays where it is. Both are bounds that can be reached, not the least that is
+//! possible.
 
 use super::{Entry, Told};
 use crate::policy::{Answer, Pace, Policy, Room, Target, Urgent, View};
@@ -14,30 +16,47 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What the laboratory calls it.
-pub const ENTRIES: &[Entry] = &[Entry {
-    name: "oracle",
-    what: "knows the future, moves memory as ours does",
-    told: Told::Future,
-    paces: &[Pace::Ours],
-    make: |trace, _| Box::new(Oracle::new(trace)),
-}];
+pub const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "oracle",
+        what: "knows the future, moves memory as ours does",
+        told: Told::Future,
+        paces: &[Pace::Ours],
+        make: |trace, _| Box::new(Oracle::new(trace, near)),
+    },
+    Entry {
+        name: "oracle-far",
+        what: "the same, with the next 30 s in mind rather than the next moment",
+        told: Told::Future,
+        paces: &[Pace::Ours],
+        make: |trace, _| Box::new(Oracle::new(trace, far)),
+    },
+];
 
 /// It looks at demand on a grid of so many milliseconds.
 const GRID_MS: u64 = 50;
 /// How far it looks ahead, in steps of the grid.
-const AHEAD: [usize; 8] = [1, 2, 4, 10, 20, 40, 100, 200];
+const AHEAD: [usize; LEVELS] = [1, 2, 4, 10, 20, 40, 100, 200];
+/// Steps in which a guest is served.
+const LEVELS: usize = 8;
+/// How far the far one looks, and how often, in steps of the grid.
+const FAR: usize = 600;
+const FAR_EVERY: usize = 20;
+
+/// For each grid step: pieces for each level.
+type Wants = Vec<[u32; LEVELS]>;
 
 struct Oracle {
     trace: Arc<Trace>,
-    /// For each guest and grid step: pieces wanted at most from there on, for each look ahead; the first is now alone.
-    wants: Vec<Vec<[u32; AHEAD.len()]>>,
+    /// For each guest what it is served in which order.
+    wants: Vec<Wants>,
     started: usize,
     /// What a guest waits for that is about to start.
     waiting: u32,
 }
 
 impl Oracle {
-    fn new(trace: &Arc<Trace>) -> Self {
+    fn new(trace: &Arc<Trace>, sight: fn(&[u32]) -> Wants) -> Self {
         let steps = (trace.length_ms / GRID_MS + 2) as usize;
         let wants = trace
             .guests
@@ -52,13 +71,7 @@ impl Oracle {
                         pieces.clamp(bounds.minimum.0, bounds.maximum.0)
                     })
                     .collect();
-                let mut rows = vec![[0; AHEAD.len()]; steps];
-                for (column, ahead) in AHEAD.iter().enumerate() {
-                    for (row, highest) in rows.iter_mut().zip(highest_ahead(&levels, *ahead)) {
-                        row[column] = highest;
-                    }
-                }
-                rows
+                sight(&levels)
             })
             .collect();
         Self {
@@ -72,7 +85,7 @@ impl Oracle {
     /// What each guest is to have.
     fn goals(&self, now_ms: u64, held: impl Iterator<Item = u32>) -> Vec<u32> {
         let step = (now_ms / GRID_MS) as usize;
-        let rows: Vec<&[u32; AHEAD.len()]> = self
+        let rows: Vec<&[u32; LEVELS]> = self
             .wants
             .iter()
             .take(self.started)
@@ -87,13 +100,42 @@ impl Oracle {
             .collect();
         let taken = goals.iter().sum::<u32>() + self.waiting;
         let mut left = self.trace.capacity().0.saturating_sub(taken);
-        for column in 0..AHEAD.len() {
+        for column in 0..LEVELS {
             raise(&mut goals, rows.iter().map(|row| row[column]), &mut left);
         }
         // Surplus stays.
         raise(&mut goals, held, &mut left);
         goals
     }
+}
+
+/// The most that is wanted within each look ahead.
+fn near(levels: &[u32]) -> Wants {
+    let mut wants = vec![[0; LEVELS]; levels.len()];
+    for (column, ahead) in AHEAD.iter().enumerate() {
+        for (row, highest) in wants.iter_mut().zip(highest_ahead(levels, *ahead)) {
+            row[column] = highest;
+        }
+    }
+    wants
+}
+
+/// What is wanted for eight eighths of the next 30 s, for seven, and so on.
+fn far(levels: &[u32]) -> Wants {
+    let mut wants = Vec::with_capacity(levels.len());
+    let mut row = [0; LEVELS];
+    for step in 0..levels.len() {
+        if step % FAR_EVERY == 0 {
+            let until = (step + FAR).min(levels.len());
+            let mut ahead: Vec<u32> = levels[step..until].iter().copied().step_by(4).collect();
+            ahead.sort_unstable();
+            for (column, level) in row.iter_mut().enumerate() {
+                *level = ahead[(ahead.len() * (column + 1) / LEVELS).max(1) - 1];
+            }
+        }
+        wants.push(row);
+    }
+    wants
 }
 
 /// Raises goals towards `to`, in proportion when `left` is not enough.
@@ -243,6 +285,16 @@ mod tests {
                 .collect();
             assert_eq!(highest_ahead(&values, ahead), expected, "{ahead}");
         }
+    }
+
+    #[test]
+    fn the_far_one_serves_first_what_is_wanted_longest() {
+        // A quarter of the time 100, otherwise 10.
+        let levels: Vec<u32> = (0..FAR)
+            .map(|step| if step < FAR / 4 { 100 } else { 10 })
+            .collect();
+        assert_eq!(far(&levels)[0], [10, 10, 10, 10, 10, 10, 100, 100]);
+        assert_eq!(far(&levels)[FAR - 1], [10; LEVELS]);
     }
 
     #[test]
