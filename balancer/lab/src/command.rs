@@ -135,6 +135,17 @@ pub fn short() -> Result<Vec<Judgement>> {
         .collect())
 }
 
+/// Replays a recording of real guests.
+///
+/// # Errors
+/// It cannot be read, or no guest of it has assigned memory.
+pub fn calibrate_file(recording: &Path) -> Result<Vec<calibrate::Difference>> {
+    let trace = read(recording)?;
+    pool()?
+        .install(|| calibrate::compare(&trace))
+        .map_err(anyhow::Error::msg)
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -301,8 +312,7 @@ impl What {
                 Ok(Ending::Passed)
             }
             Self::Calibrate { trace, output } => {
-                let trace = read(trace)?;
-                let differences = calibrate::compare(&trace).map_err(anyhow::Error::msg)?;
+                let differences = calibrate_file(trace)?;
                 print!("{}", calibrate::text(&differences));
                 if let Some(path) = output {
                     write(path, &calibrate::csv(&differences))?;

@@ -42,4 +42,4 @@ pub mod verdict;
 
 mod command;
 
-pub use command::{Ending, Options, short};
+pub use command::{Ending, Options, calibrate_file, short};

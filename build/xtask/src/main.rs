@@ -11,6 +11,7 @@ mod elf;
 mod fuzz;
 mod guests;
 mod image;
+mod laboratory;
 mod linux_tests;
 mod miri;
 mod nightly;

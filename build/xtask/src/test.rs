@@ -4,13 +4,13 @@
 
 use crate::cargo::{Cargo, Target};
 use crate::image::{self, Flavour, Kernel};
+use crate::laboratory::{self, LAB_SUITE};
 use crate::linux_tests::{self, LISA_SUITE};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
 use crate::verdict::{Counts, ends, host_result, judge};
 use crate::{bench, boot, elf, progress};
 use anyhow::{Context, Result, bail};
-use balancer_lab::verdict;
 use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -168,7 +168,7 @@ impl Tests<'_> {
             sum.add(self.host(self.filter.filter(|_| !names_a_suite))?);
         }
         if self.place != Some(Where::Qemu) && wanted(LAB_SUITE) {
-            sum.add(self.laboratory()?);
+            sum.add(laboratory::short(self.paths)?);
         }
         if self.place != Some(Where::Host) {
             for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
@@ -228,33 +228,6 @@ impl Tests<'_> {
             Counts::good,
         )?;
         show_host("host", counts, &log);
-        Ok(counts)
-    }
-
-    /// The policy in the laboratory, the short form: each row of the verdict counts.
-    fn laboratory(&self) -> Result<Counts> {
-        let log = self.paths.logs().join(format!("{LAB_SUITE}.log"));
-        let counts = progress::judged(
-            "the policy in the laboratory",
-            || {
-                let rows = balancer_lab::short()?;
-                let text = verdict::text(&rows) + &verdict::summary(&rows);
-                std::fs::create_dir_all(self.paths.logs())?;
-                std::fs::write(&log, text).with_context(|| log.display().to_string())?;
-                let failed = rows.iter().filter(|row| !row.ok()).count() as u64;
-                Ok(Counts {
-                    passed: rows.len() as u64 - failed,
-                    failed,
-                })
-            },
-            Counts::good,
-        )?;
-        show(LAB_SUITE, counts, &log, |text| {
-            text.lines()
-                .filter(|line| line.starts_with("FAILS"))
-                .map(str::to_owned)
-                .collect()
-        });
         Ok(counts)
     }
 
@@ -387,8 +360,10 @@ impl Tests<'_> {
 
     /// A scenario with Linux guests: each of its checks counts.
     fn scenario(&self, name: &str, run: Run) -> Result<Counts> {
+        let recording = self.paths.logs().join(format!("{name}.csv"));
         let outcome = Run {
             report: Some(self.paths.logs().join(format!("{name}.json"))),
+            record: Some(recording.clone()),
             plot: Some(self.paths.logs().join(format!("{name}.svg"))),
             watch: Some(BETWEEN_LOOKS),
             name: name.to_owned(),
@@ -409,6 +384,9 @@ impl Tests<'_> {
         }
         if counts == Counts::default() {
             counts.add(Counts::FAILED);
+        }
+        if name == SEEDS_SUITE {
+            counts.add(laboratory::calibrated(name, &recording)?);
         }
         println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
         Ok(counts)
@@ -488,8 +466,6 @@ pub fn show_host(name: &str, counts: Counts, log: &Path) {
     });
 }
 
-/// The policy beside its rivals.
-const LAB_SUITE: &str = "lab";
 /// The figures of the book.
 const COST_SUITE: &str = "kernel-cost";
 /// Whole systems of unikernels.
@@ -543,7 +519,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// `counts`, the tests that were left out (on another kernel than ours, each with the reason) and why others failed.
-fn show(name: &str, counts: Counts, log: &Path, reasons: impl Fn(&str) -> Vec<String>) {
+pub fn show(name: &str, counts: Counts, log: &Path, reasons: impl Fn(&str) -> Vec<String>) {
     println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
