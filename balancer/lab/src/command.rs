@@ -5,7 +5,7 @@ use crate::policies::GUESTS_MAX;
 use crate::table::{self, Contestant, Row, contestants};
 use crate::trace::Trace;
 use crate::verdict::{self, Judgement};
-use crate::{advise, calibrate, csv, density, fleet, json, plot};
+use crate::{advise, calibrate, csv, density, fleet, json, plot, recordings};
 use anyhow::{Context as _, Result, bail};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -210,6 +210,11 @@ impl Options {
             let row = table::row_of(&name_of(path), &[read(path)?], contestants);
             return Ok(vec![row.map_err(anyhow::Error::msg)?]);
         }
+        if let Some(name) = &self.family
+            && recordings::names().any(|known| known == name)
+        {
+            return Ok(vec![recorded(name, contestants)?]);
+        }
         let mut sizes = vec![2, 8];
         if self.long {
             sizes.extend([64, 1000]);
@@ -232,7 +237,13 @@ impl Options {
                 table::row(family, *guests, length_ms, &seeds, contestants)
             })
             .collect();
-        rows.map_err(anyhow::Error::msg)
+        let mut rows = rows.map_err(anyhow::Error::msg)?;
+        if self.family.is_none() && self.guests.is_none() {
+            for name in recordings::names() {
+                rows.push(recorded(name, contestants)?);
+            }
+        }
+        Ok(rows)
     }
 
     /// How long traces are, in milliseconds, and their seeds.
@@ -326,6 +337,9 @@ impl What {
                 for family in families::ALL {
                     println!("family {:<12} {}", family.name, family.what);
                 }
+                for name in recordings::names() {
+                    println!("family {name:<12} recorded from real guests");
+                }
                 for contestant in contestants() {
                     println!("policy {:<13} {}", contestant.name(), contestant.entry.what);
                 }
@@ -349,9 +363,20 @@ impl What {
     }
 }
 
+/// A recording, played.
+fn recorded(name: &str, contestants: &[Contestant]) -> Result<Row> {
+    recordings::named(name)
+        .and_then(|trace| table::row_of(name, &[trace], contestants))
+        .map_err(anyhow::Error::msg)
+}
+
 fn named(name: &str) -> Result<&'static Family> {
     families::named(name).with_context(|| {
-        let names: Vec<&str> = families::ALL.iter().map(|family| family.name).collect();
+        let names: Vec<&str> = families::ALL
+            .iter()
+            .map(|family| family.name)
+            .chain(recordings::names())
+            .collect();
         format!(
             "no family is called `{name}`; there are {}",
             names.join(", ")

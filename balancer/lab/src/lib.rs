@@ -35,6 +35,7 @@ pub mod noise;
 pub mod plot;
 pub mod policies;
 pub mod policy;
+pub mod recordings;
 pub mod rival;
 pub mod table;
 pub mod trace;

@@ -385,7 +385,7 @@ impl Tests<'_> {
         if counts == Counts::default() {
             counts.add(Counts::FAILED);
         }
-        if name == SEEDS_SUITE {
+        if [SEEDS_SUITE, BOOTSTORM_SUITE].contains(&name) {
             counts.add(laboratory::calibrated(name, &recording)?);
         }
         println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
