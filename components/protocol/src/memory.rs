@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Purpose {
     /// The guest starts, plugs or deflates: counts against its target.
     Grow,
-    /// The guest touched a piece that it had reported free: served at once from its earmark.
+    /// The guest touched a piece that it had reported free, or had promised and not touched yet: served at once from its
+    /// earmark.
     Touched,
 }
 
@@ -49,7 +50,10 @@ pub enum Request {
         /// Why.
         why: ReturnReason,
     },
-    /// A piece that was reported free is now unplugged or ballooned: its earmark may go.
+    /// So many pieces are the guest's to touch from now on, without a frame: each is promised as one that was reported free
+    /// is, and comes with [`Purpose::Touched`]. Counts against its target as growth does; all of them or none.
+    Earmark(Pieces),
+    /// A piece that was reported free, or promised by [`Request::Earmark`], is now unplugged or ballooned: its earmark may go.
     DropEarmark(Pieces),
     /// Of my pieces, take this one before the others if you have to take some by force: the one that is named last goes
     /// first.
@@ -117,7 +121,7 @@ pub enum Request {
 pub struct Account {
     /// Frames granted to it now.
     pub assigned: Pieces,
-    /// Frames it reported free and the host took back, still promised to it.
+    /// Frames it reported free and the host took back, still promised to it, and those promised before their first touch.
     pub earmarked: Pieces,
     /// What the balancer set.
     pub target: Pieces,

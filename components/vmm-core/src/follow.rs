@@ -172,7 +172,7 @@ mod tests {
         let wishes = follower.look(2, &table, BOTH, 20);
         assert_eq!((wishes.plugged_pieces, wishes.balloon_pages), (0, 0));
         for index in 4..7 {
-            table.unplug(index, &mut supply).unwrap();
+            table.unplug(index..index + 1, &mut supply).unwrap();
         }
         let wishes = follower.look(2, &table, BOTH, 30);
         assert_eq!((wishes.plugged_pieces, wishes.balloon_pages), (0, 2 * 512));

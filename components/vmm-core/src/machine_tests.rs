@@ -47,6 +47,9 @@ impl Supply for World {
     fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal> {
         self.supply.give_back(index, piece, why)
     }
+    fn earmark(&mut self, pieces: Pieces) -> Result<(), Refusal> {
+        self.supply.earmark(pieces)
+    }
     fn drop_earmark(&mut self, pieces: Pieces) {
         self.supply.drop_earmark(pieces);
     }

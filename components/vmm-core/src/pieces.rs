@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! 1. Piece `i` below the startup size lies at RAM + i * 2 MiB, the others follow in the hot-plug region.
-//! 2. [`State::Granted`] exactly while the memory server's last word on the piece was a grant.
+//! 2. [`State::Granted`] exactly while the memory server's last word on the piece was a grant, and as many pieces are
+//!    [`State::Reported`] as it has earmarked: what the guest may touch is one or the other, so it is promised.
 //! 3. A piece is mapped for the guest at its first touch, so one that is neither mapped nor open in the window still holds
 //!    zeros: it can be taken by force and come back without a difference.
 //! 4. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
@@ -11,6 +12,7 @@
 mod leave;
 mod surplus;
 
+use core::ops::Range;
 use protocol::layout::ipa as map;
 use protocol::memory::{Purpose, Refusal, ReturnReason};
 use protocol::units::{PIECE_BITS, PIECE_BYTES, PieceId, Pieces};
@@ -31,7 +33,8 @@ pub enum State {
     Absent,
     /// The guest has it.
     Granted(PieceId),
-    /// The guest reported it free: it comes back at the first touch.
+    /// It is promised to the guest and has no frame, because the guest reported it free or has not touched it since it
+    /// was plugged: it comes at the next touch.
     Reported,
     /// Wholly in the balloon and given back.
     Ballooned,
@@ -61,7 +64,12 @@ pub trait Supply {
     /// # Errors
     /// The server's refusal.
     fn give_back(&mut self, index: u32, piece: PieceId, why: ReturnReason) -> Result<(), Refusal>;
-    /// Pieces that were reported free are given up for good.
+    /// Promises so many pieces to the guest without a frame.
+    ///
+    /// # Errors
+    /// The server's refusal; nothing has changed.
+    fn earmark(&mut self, pieces: Pieces) -> Result<(), Refusal>;
+    /// Pieces that were promised without a frame are given up for good.
     fn drop_earmark(&mut self, pieces: Pieces);
     /// Makes piece `index` visible in the VMM's own window.
     ///
@@ -248,7 +256,7 @@ impl Table {
             .saturating_sub(self.returned_by_balloon * PAGES_PER_PIECE)
     }
 
-    /// Pieces reported free.
+    /// Pieces promised without a frame.
     #[must_use]
     pub const fn reported(&self) -> u32 {
         self.reported
@@ -344,6 +352,19 @@ impl Table {
         };
         let piece = supply.take(index, purpose)?;
         self.set_state(index, State::Granted(piece));
+        Ok(())
+    }
+
+    /// Gives the guest the right to touch pieces that it does not have, all of them absent: they are promised, and their
+    /// frames come at the first touch. So memory can be plugged ahead of the need for it, and be taken back without cost.
+    ///
+    /// # Errors
+    /// The server's refusal; nothing has changed.
+    pub fn promise(&mut self, pieces: Range<u32>, supply: &mut impl Supply) -> Result<(), Refusal> {
+        supply.earmark(Pieces(pieces.len() as u32))?;
+        for index in pieces {
+            self.set_state(index, State::Reported);
+        }
         Ok(())
     }
 

@@ -107,6 +107,18 @@ impl Supply for FakeSupply {
         Ok(())
     }
 
+    fn earmark(&mut self, pieces: Pieces) -> Result<(), Refusal> {
+        let assigned = self.granted.len() as u32 + self.earmarked;
+        if assigned + pieces.0 > self.target {
+            return Err(Refusal::AtTarget {
+                assigned: Pieces(assigned),
+                target: Pieces(self.target),
+            });
+        }
+        self.earmarked += pieces.0;
+        Ok(())
+    }
+
     fn drop_earmark(&mut self, pieces: Pieces) {
         self.earmarked -= pieces.0;
     }
@@ -277,7 +289,7 @@ fn what_leaves_by_unplugging_is_not_taken_by_a_report() {
         "two of the three too many are unplugged"
     );
     for index in 6..8 {
-        table.unplug(index, &mut supply).unwrap();
+        table.unplug(index..index + 1, &mut supply).unwrap();
     }
     assert_eq!(table.report_free(base, 2 * PIECE_BYTES, &mut supply), 0);
     table.set_keep(0);
@@ -445,7 +457,7 @@ fn a_piece_taken_by_force_under_an_unplug_is_unplugged() {
         table.take(index, &mut supply).unwrap();
     }
     supply.granted.remove(&1);
-    table.unplug(1, &mut supply).unwrap();
+    table.unplug(1..2, &mut supply).unwrap();
     assert_eq!((table.plugged(), table.state(1)), (1, State::Absent));
     table.keep_plugged(1);
     assert_eq!((table.plugged(), table.state(1)), (2, State::Unused));
@@ -455,7 +467,7 @@ fn a_piece_taken_by_force_under_an_unplug_is_unplugged() {
 proptest! {
     /// Whatever a guest does, our table and the server's agree on every piece, and the counters on the bits.
     #[test]
-    fn table_and_server_agree(ops in proptest::collection::vec((0u8..8, 0u64..12, 0u64..512), 0..3000)) {
+    fn table_and_server_agree(ops in proptest::collection::vec((0u8..9, 0u64..12, 0u64..512), 0..3000)) {
         let (mut table, mut supply) = started(4, 8);
         supply.target = 12;
         for (op, piece, page) in ops {
@@ -467,10 +479,18 @@ proptest! {
                 2 => { table.report_free(base, PIECE_BYTES * (page % 3), &mut supply); }
                 3 => { let _ = table.touch(base + page * 4096, &mut supply); }
                 4 if piece >= 4 => { let _ = table.take(piece as u32, &mut supply); }
-                5 if piece >= 4 => { let _ = table.unplug(piece as u32, &mut supply); }
+                5 if piece >= 4 => { let _ = table.unplug(piece as u32..piece as u32 + 1, &mut supply); }
                 7 => {
                     table.set_keep(piece as u32);
                     table.restore(&mut supply);
+                }
+                8 if table.state(piece as u32) == State::Absent => {
+                    // All that are absent from there on, or none of them.
+                    let first = piece as u32;
+                    let end = (first..12).find(|index| table.state(*index) != State::Absent).unwrap_or(12);
+                    let had = supply.earmarked;
+                    let done = table.promise(first..end, &mut supply).is_ok();
+                    prop_assert_eq!(supply.earmarked - had, if done { end - first } else { 0 });
                 }
                 6 => for page in 0..512 { let _ = table.inflate(base / 4096 + page, &mut supply); },
                 _ => {}
@@ -491,6 +511,7 @@ proptest! {
             prop_assert_eq!(bits, u32::from(table.storage.entries[index as usize].ballooned_pages));
             pages += bits;
         }
+        // What the guest may touch is promised: it has a frame or an earmark.
         prop_assert_eq!(reported, supply.earmarked);
         prop_assert_eq!(reported, table.reported());
         prop_assert_eq!(pages, table.ballooned_pages());

@@ -135,6 +135,14 @@ impl Supply for Outside {
         }
     }
 
+    fn earmark(&mut self, pieces: Pieces) -> Result<(), Refusal> {
+        match self.ask(memory::Request::Earmark(pieces)) {
+            Some(memory::Reply::Done) => Ok(()),
+            Some(memory::Reply::Refused(refusal)) => Err(refusal),
+            Some(_) | None => Err(Refusal::Malformed),
+        }
+    }
+
     fn drop_earmark(&mut self, pieces: Pieces) {
         self.ask(memory::Request::DropEarmark(pieces));
     }

@@ -29,7 +29,7 @@ pub(crate) struct Guest {
     pub(crate) target: Pieces,
     /// Pieces granted; equals the length of the ledger's list.
     pub(crate) assigned: Pieces,
-    /// Reported free and taken back, still promised.
+    /// Reported free and taken back, or not touched yet: promised all the same.
     pub(crate) earmarked: Pieces,
     /// Taken by force, not yet read by `NextRevoked`.
     pub(crate) revoked: Pieces,
@@ -86,12 +86,15 @@ impl Guest {
         }
     }
 
-    /// Whether one more piece may be granted as growth.
-    pub(crate) fn may_grow(&self) -> Result<(), Refusal> {
-        if self.held() >= self.bounds.maximum {
+    /// Whether so many more pieces may be granted or promised as growth.
+    pub(crate) fn may_grow_by(&self, pieces: Pieces) -> Result<(), Refusal> {
+        let Some(grown) = self.held().0.checked_add(pieces.0).map(Pieces) else {
+            return Err(Refusal::AtMaximum(self.bounds.maximum));
+        };
+        if grown > self.bounds.maximum {
             return Err(Refusal::AtMaximum(self.bounds.maximum));
         }
-        if self.held() >= self.target {
+        if grown > self.target {
             return Err(Refusal::AtTarget {
                 assigned: self.held(),
                 target: self.target,

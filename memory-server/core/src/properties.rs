@@ -71,6 +71,7 @@ fn request() -> impl Strategy<Value = Request> {
         8 => Just(Request::Take(Purpose::Grow)),
         3 => Just(Request::Take(Purpose::Touched)),
         3 => (piece.clone(), why()).prop_map(|(piece, why)| Request::Return { piece, why }),
+        2 => amount().prop_map(Request::Earmark),
         1 => amount().prop_map(Request::DropEarmark),
         2 => piece.clone().prop_map(Request::TakeFirst),
         2 => Just(Request::NextRevoked),
@@ -99,6 +100,7 @@ fn ask() -> impl Strategy<Value = Step> {
                 _,
                 Request::Take(_)
                 | Request::Return { .. }
+                | Request::Earmark(_)
                 | Request::DropEarmark(_)
                 | Request::TakeFirst(_)
                 | Request::NextRevoked
@@ -207,6 +209,14 @@ impl World {
                     "{guest:?} was granted {piece:?} twice"
                 );
                 told.push(piece);
+            }
+            (Client::Vmm(guest), Request::Earmark(pieces), Reply::Done) => {
+                *self.earmarks.entry(guest.0).or_default() += pieces.0;
+                let account = self.server.guests()[guest.0 as usize].unwrap();
+                assert!(
+                    pieces == Pieces(0) || account.held() <= account.target,
+                    "{guest:?} was promised more than its target"
+                );
             }
             (Client::Vmm(guest), Request::DropEarmark(pieces), Reply::Done) => {
                 *self.earmarks.entry(guest.0).or_default() -= pieces.0;

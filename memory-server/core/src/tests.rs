@@ -77,6 +77,43 @@ fn a_guest_gets_its_startup_and_not_one_piece_more() {
 }
 
 #[test]
+fn memory_is_promised_before_it_has_a_frame_up_to_the_target() {
+    let (mut world, _) = with_guest(10, bounds(1, 4, 8), 4);
+    let earmark =
+        |world: &mut World, pieces| world.ask(Client::Vmm(A), Request::Earmark(Pieces(pieces)));
+    let refused = earmark(&mut world, 1);
+    assert!(
+        matches!(refused, Reply::Refused(Refusal::AtTarget { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(target(&mut world, A, 7), Reply::Done);
+    let refused = earmark(&mut world, 4);
+    assert!(
+        matches!(refused, Reply::Refused(Refusal::AtTarget { .. })),
+        "all or none: {refused:?}"
+    );
+    assert_eq!(
+        earmark(&mut world, u32::MAX),
+        Reply::Refused(Refusal::AtMaximum(Pieces(8)))
+    );
+    assert_eq!(earmark(&mut world, 3), Reply::Done);
+    // No frame has moved, and the promise holds when the target falls.
+    assert_eq!(world.server.host().pool, Pieces(6));
+    assert_eq!(target(&mut world, A, 4), Reply::Done);
+    let refused = admit(&mut world, B, bounds(4, 4, 4));
+    assert!(
+        matches!(refused, Reply::Refused(Refusal::Overcommit { .. })),
+        "{refused:?}"
+    );
+    assert!(matches!(take(&mut world, A), Reply::Refused(_)));
+    for _ in 0..3 {
+        let touched = world.ask(Client::Vmm(A), Request::Take(Purpose::Touched));
+        assert!(matches!(touched, Reply::Granted { .. }), "{touched:?}");
+    }
+    world.check();
+}
+
+#[test]
 fn nothing_is_promised_twice() {
     let (mut world, _) = with_guest(10, bounds(2, 4, 10), 4);
     assert_eq!(

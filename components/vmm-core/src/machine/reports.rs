@@ -130,7 +130,7 @@ impl Machine {
             } else {
                 ballooned_kib
             };
-            let plugged = self.table.plugged().saturating_sub(self.hotplug.coming());
+            let plugged = self.table.plugged();
             self.uptake.observe(
                 now_ms,
                 Said {
@@ -151,11 +151,10 @@ impl Machine {
 
     /// Looks after what was offered and is not taken.
     fn watch_offer(&mut self, host: &mut impl Host, now_ms: u64) {
-        let is_ours = self.hotplug.is_waiting() || !self.hotplug.transport.is_live();
-        let requested = if is_ours {
-            self.table.plugged()
-        } else {
+        let requested = if self.hotplug.transport.is_live() {
             self.hotplug.requested()
+        } else {
+            self.table.plugged()
         };
         let most = self.uptake.most_plugged();
         self.uptake.watch(now_ms, requested, self.table.plugged());
@@ -177,9 +176,7 @@ impl Machine {
     /// What the guest has now.
     pub(super) fn has(&self) -> Had {
         let ballooned_kib = u64::from(self.table.ballooned_pages()) * 4;
-        // What waits for the rest of its plug is neither used nor available to the guest.
-        let plugged = self.table.plugged().saturating_sub(self.hotplug.coming());
-        let plugged_kib = kib(plugged);
+        let plugged_kib = kib(self.table.plugged());
         Had {
             visible_kib: (kib(self.table.startup()) + self.uptake.taken_kib(plugged_kib))
                 .saturating_sub(ballooned_kib),

@@ -1,33 +1,45 @@
 //! How pieces leave a guest for good: by unplugging, or by force.
 
+use core::ops::Range;
+
 use super::{PAGES_PER_PIECE, State, Supply, Table};
 use protocol::memory::{Refusal, ReturnReason};
 use protocol::units::{PieceId, Pieces};
 
 impl Table {
-    /// Unplugs a piece of the hot-plug region.
+    /// Unplugs pieces of the hot-plug region. Those without a frame go by one message.
     ///
     /// # Errors
-    /// The server's refusal; the piece stays.
-    pub fn unplug(&mut self, index: u32, supply: &mut impl Supply) -> Result<(), Refusal> {
-        match self.state(index) {
-            State::Absent => return Ok(()),
-            State::Granted(piece) => {
-                match supply.give_back(index, piece, ReturnReason::Unplugged) {
-                    // It was taken by force, and the notice is still to come: the guest does not want it any more.
-                    Ok(()) | Err(Refusal::NotYours(_)) => {}
-                    Err(refusal) => return Err(refusal),
+    /// The server's refusal; the piece that it refused and those after it stay.
+    pub fn unplug(&mut self, pieces: Range<u32>, supply: &mut impl Supply) -> Result<(), Refusal> {
+        let mut promised = 0;
+        let mut result = Ok(());
+        for index in pieces {
+            match self.state(index) {
+                State::Absent => continue,
+                State::Granted(piece) => {
+                    match supply.give_back(index, piece, ReturnReason::Unplugged) {
+                        // It was taken by force, and the notice is still to come: the guest does not want it any more.
+                        Ok(()) | Err(Refusal::NotYours(_)) => {}
+                        Err(refusal) => {
+                            result = Err(refusal);
+                            break;
+                        }
+                    }
                 }
+                State::Reported => promised += 1,
+                State::Ballooned | State::Revoked | State::Unused => {}
             }
-            State::Reported => supply.drop_earmark(Pieces(1)),
-            State::Ballooned | State::Revoked | State::Unused => {}
+            self.forget_pages(index);
+            self.set_state(index, State::Absent);
         }
-        self.forget_pages(index);
-        self.set_state(index, State::Absent);
-        Ok(())
+        if promised > 0 {
+            supply.drop_earmark(Pieces(promised));
+        }
+        result
     }
 
-    /// Takes an [`Table::unplug`] back: the guest is told that it has the piece still, and finds it at its next touch.
+    /// Takes the [`Table::unplug`] of a piece back: the guest is told that it has it still, and finds it at its next touch.
     pub fn keep_plugged(&mut self, index: u32) {
         if self.state(index) == State::Absent {
             self.set_state(index, State::Unused);

@@ -1,7 +1,8 @@
 //! virtio-mem (virtio 1.3, 5.15): memory is plugged and unplugged in blocks of 2 MiB, one piece each.
 //!
-//! UNPLUGGED_INACCESSIBLE is offered and required: memory that is not plugged is not there. The guest has a piece
-//! before its plug request is answered; an unplug request is answered after the piece went back.
+//! UNPLUGGED_INACCESSIBLE is offered and required: memory that is not plugged is not there. A piece is promised to the
+//! guest before its plug request is answered, and gets its frame at the first touch; an unplug request is answered after
+//! the piece went back.
 
 use super::queue::{Chain, Interrupt, QueueError};
 use super::transport::{Event, Transport, config_bytes};
@@ -35,25 +36,6 @@ pub struct Hotplug {
     /// The registers.
     pub transport: Transport<1>,
     requested: u32,
-    /// A plug request that waits for clean pieces.
-    pending: Option<Pending>,
-}
-
-/// A plug request of which not all pieces are there yet. Those that are stay: given back, they would have to be cleaned
-/// again, and a pool that is cleaned piece by piece would never fill the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pending {
-    first: u32,
-    count: u32,
-    /// Pieces `first..end` are there.
-    end: u32,
-}
-
-/// What a request ended in.
-enum Answer {
-    Respond(u16, u16),
-    /// The memory server has no clean piece at this moment: asked again on its signal.
-    Wait,
 }
 
 impl Hotplug {
@@ -63,7 +45,6 @@ impl Hotplug {
         Self {
             transport: Transport::new(DEVICE, F_UNPLUGGED_INACCESSIBLE),
             requested: 0,
-            pending: None,
         }
     }
 
@@ -71,21 +52,6 @@ impl Hotplug {
     #[must_use]
     pub const fn requested(&self) -> u32 {
         self.requested
-    }
-
-    /// Pieces that are here for a plug that waits for more: the guest does not have them yet.
-    #[must_use]
-    pub const fn coming(&self) -> u32 {
-        match self.pending {
-            Some(pending) => pending.end.saturating_sub(pending.first),
-            None => 0,
-        }
-    }
-
-    /// Whether a plug waits for the memory server.
-    #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        self.pending.is_some()
     }
 
     /// Asks the guest to have this many pieces plugged.
@@ -124,17 +90,10 @@ impl Hotplug {
 
     /// Acts on a register write.
     pub fn event<S: Supply>(&mut self, event: Event, table: &mut Table, supply: &mut S) {
-        match event {
-            Event::Notify(_) | Event::Ready => self.work(table, supply),
-            // A reset leaves memory plugged (5.15.5): a new driver sends UNPLUG_ALL. What is here for a request that was
-            // not answered goes back: no driver believes that it has it.
-            Event::Reset => {
-                if let Some(held) = self.pending.take() {
-                    let _ = unplug(held.first..held.end, table, supply);
-                }
-            }
-            Event::None | Event::Config { .. } => {}
+        if matches!(event, Event::Notify(_) | Event::Ready) {
+            self.work(table, supply);
         }
+        // A reset leaves memory plugged (5.15.5): a new driver sends UNPLUG_ALL.
     }
 
     /// Serves requests that wait.
@@ -156,14 +115,10 @@ impl Hotplug {
             };
             let mut raw = [0u8; REQUEST_BYTES];
             let bytes = chain.copy_out(&mut view, 0, &mut raw)?;
-            let answer = if bytes < REQUEST_BYTES {
-                Answer::Respond(ERROR, 0)
+            let (kind, state) = if bytes < REQUEST_BYTES {
+                (ERROR, 0)
             } else {
-                let held = &mut self.pending;
-                answer(&raw, requested, held, view.table, view.supply)
-            };
-            let Answer::Respond(kind, state) = answer else {
-                break;
+                answer(&raw, requested, view.table, view.supply)
             };
             let mut response = [0u8; 10];
             let (head, tail) = response.split_at_mut(8);
@@ -193,10 +148,9 @@ impl Default for Hotplug {
 fn answer<S: Supply>(
     raw: &[u8; REQUEST_BYTES],
     requested: u32,
-    pending: &mut Option<Pending>,
     table: &mut Table,
     supply: &mut S,
-) -> Answer {
+) -> (u16, u16) {
     let [
         t0,
         t1,
@@ -221,78 +175,41 @@ fn answer<S: Supply>(
     let kind = u16::from_le_bytes([t0, t1]);
     let address = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
     let count = u32::from(u16::from_le_bytes([n0, n1]));
-    let range = range(address, count, table);
-    // A request that waits is the first in its queue until it is answered; anything else there means that the driver was
-    // reset, or rewrites what it has sent.
-    let held = pending.take().filter(|held| {
-        let is_same = kind == PLUG && range == Some(held.first) && count == held.count;
-        if !is_same {
-            // What the server does not take back stays plugged, as the driver can see.
-            let _ = unplug(held.first..held.end, table, supply);
-        }
-        is_same
-    });
     if kind == UNPLUG_ALL {
         let region = table.startup()..table.startup() + table.hotplug();
-        return match unplug(region, table, supply) {
-            Ok(()) => Answer::Respond(ACK, 0),
-            Err(_) => Answer::Respond(BUSY, 0),
+        return match table.unplug(region, supply) {
+            Ok(()) => (ACK, 0),
+            Err(_) => (BUSY, 0),
         };
     }
-    let Some(first) = range else {
-        return Answer::Respond(ERROR, 0);
+    let Some(pieces) = pieces(address, count, table) else {
+        return (ERROR, 0);
     };
+    let absent = |index: u32| table.state(index) == State::Absent;
     match kind {
-        PLUG => {
-            let end = held.map_or(first, |held| held.end);
-            match plug(first..first + count, end, requested, table, supply) {
-                Plugged::Waits { end } => {
-                    *pending = Some(Pending { first, count, end });
-                    Answer::Wait
-                }
-                Plugged::Answered(kind) => Answer::Respond(kind, 0),
-            }
-        }
-        UNPLUG => {
-            if (first..first + count).any(|index| table.state(index) == State::Absent) {
-                return Answer::Respond(ERROR, 0);
-            }
-            match unplug_all_or_none(first..first + count, table, supply) {
-                Ok(()) => Answer::Respond(ACK, 0),
-                Err(_) => Answer::Respond(BUSY, 0),
-            }
-        }
+        PLUG if !pieces.clone().all(absent) => (ERROR, 0),
+        // 5.15.6.1: not beyond what is requested, which may be less than when the request came.
+        PLUG if table.plugged().saturating_add(count) > requested => (NACK, 0),
+        PLUG => match table.promise(pieces, supply) {
+            Ok(()) => (ACK, 0),
+            Err(_) => (BUSY, 0),
+        },
+        UNPLUG if pieces.clone().any(absent) => (ERROR, 0),
+        UNPLUG => match unplug_all_or_none(pieces, table, supply) {
+            Ok(()) => (ACK, 0),
+            Err(_) => (BUSY, 0),
+        },
         STATE => {
-            let plugged = (first..first + count)
-                .filter(|index| table.state(*index) != State::Absent)
-                .count() as u32;
+            let plugged = pieces.filter(|index| !absent(*index)).count() as u32;
             let state = match plugged {
                 0 => 1,
                 all if all == count => 0,
                 _ => 2,
             };
-            Answer::Respond(ACK, state)
+            (ACK, state)
         }
-        _ => Answer::Respond(ERROR, 0),
+        _ => (ERROR, 0),
     }
-}
-
-/// The first piece of a request's blocks, all of them in the region.
-fn range(address: u64, count: u32, table: &Table) -> Option<u32> {
-    if count == 0 || !address.is_multiple_of(PIECE_BYTES) {
-        return None;
-    }
-    let first = table.index_of(address)?;
-    let end = first.checked_add(count)?;
-    (first >= table.startup() && end <= table.startup() + table.hotplug()).then_some(first)
-}
-
-fn unplug<S: Supply>(
-    mut pieces: Range<u32>,
-    table: &mut Table,
-    supply: &mut S,
-) -> Result<(), Refusal> {
-    pieces.try_for_each(|index| table.unplug(index, supply))
 }
 
 /// Unplugs pieces that are plugged: all of them or none. A driver that is told that its request failed goes on with all
@@ -302,60 +219,23 @@ fn unplug_all_or_none<S: Supply>(
     table: &mut Table,
     supply: &mut S,
 ) -> Result<(), Refusal> {
-    for index in pieces.clone() {
-        if let Err(refusal) = table.unplug(index, supply) {
-            for gone in pieces.start..index {
-                table.keep_plugged(gone);
-            }
-            return Err(refusal);
+    let result = table.unplug(pieces.clone(), supply);
+    if result.is_err() {
+        for index in pieces {
+            table.keep_plugged(index);
         }
     }
-    Ok(())
+    result
 }
 
-/// What came of a plug request.
-enum Plugged {
-    Answered(u16),
-    /// The pieces before `end` are there; for the next one the memory server has to clean first.
-    Waits {
-        end: u32,
-    },
-}
-
-/// Plugs `pieces`, of which those before `end` are there from an earlier attempt: all of them or none.
-fn plug<S: Supply>(
-    pieces: Range<u32>,
-    end: u32,
-    requested: u32,
-    table: &mut Table,
-    supply: &mut S,
-) -> Plugged {
-    let mut rest = end..pieces.end;
-    if rest
-        .clone()
-        .any(|index| table.state(index) != State::Absent)
-    {
-        return Plugged::Answered(ERROR);
+/// The pieces of a request's blocks, all of them in the region.
+fn pieces(address: u64, count: u32, table: &Table) -> Option<Range<u32>> {
+    if count == 0 || !address.is_multiple_of(PIECE_BYTES) {
+        return None;
     }
-    // 5.15.6.1: not beyond what is requested, which may be less than when the request came.
-    let refused = if table.plugged() + rest.len() as u32 > requested {
-        NACK
-    } else {
-        let taken =
-            rest.try_for_each(|index| table.take(index, supply).map_err(|why| (index, why)));
-        match taken {
-            Ok(()) => return Plugged::Answered(ACK),
-            Err((end, Refusal::NotReady { .. })) => return Plugged::Waits { end },
-            Err(_) => BUSY,
-        }
-    };
-    // What the server does not take back stays plugged; the driver is then told of an error.
-    let absent = |index: &u32| table.state(*index) == State::Absent;
-    let end = pieces.clone().find(absent).unwrap_or(pieces.end);
-    match unplug(pieces.start..end, table, supply) {
-        Ok(()) => Plugged::Answered(refused),
-        Err(_) => Plugged::Answered(ERROR),
-    }
+    let first = table.index_of(address)?;
+    let end = first.checked_add(count)?;
+    (first >= table.startup() && end <= table.startup() + table.hotplug()).then_some(first..end)
 }
 
 #[cfg(test)]
@@ -366,6 +246,7 @@ mod tests {
     use crate::virtio::transport::tests::{negotiate, set_up_queue, start};
     use proptest::prelude::*;
     use protocol::layout::ipa as map;
+    use protocol::memory::ReturnReason;
 
     struct Guest {
         device: Hotplug,
@@ -399,7 +280,7 @@ mod tests {
             }
         }
 
-        /// Sends a request; the response's type and state, or `None` when it waits.
+        /// Sends a request; the response's type and state, or `None` when there is none.
         fn send(&mut self, kind: u16, address: u64, count: u16) -> Option<(u16, u16)> {
             let mut raw = [0u8; 24];
             raw[..2].copy_from_slice(&kind.to_le_bytes());
@@ -465,11 +346,11 @@ mod tests {
         assert_eq!(guest.send(UNPLUG, base + PIECE_BYTES, 2), Some((ACK, 0)));
         assert_eq!(guest.table.plugged(), 1);
         assert_eq!(guest.send(UNPLUG_ALL, 0, 0), Some((ACK, 0)));
-        assert_eq!(guest.supply.granted.len(), 2);
+        assert_eq!((guest.supply.granted.len(), guest.supply.earmarked), (2, 0));
     }
 
     #[test]
-    fn a_refusal_takes_nothing_and_a_pool_that_is_being_cleaned_is_waited_for() {
+    fn a_refusal_promises_nothing() {
         let mut guest = Guest::new();
         let base = guest.table.hotplug_base();
         guest.device.request(8);
@@ -478,60 +359,25 @@ mod tests {
             Some((BUSY, 0)),
             "beyond the target"
         );
-        assert_eq!(guest.table.plugged(), 0);
-        guest.supply.clean = 1;
-        guest.supply.returned.clear();
-        assert_eq!(guest.send(PLUG, base, 3), None);
-        // Pieces come from the cleaner one at a time; none of them goes back to it.
-        for coming in 1..3 {
-            assert_eq!(guest.response(), None);
-            assert_eq!(guest.device.coming(), coming);
-            guest.supply.clean = 1;
-            guest.device.work(&mut guest.table, &mut guest.supply);
-        }
-        assert_eq!(guest.response(), Some((ACK, 0)));
-        assert_eq!(guest.table.plugged(), 3);
-        assert_eq!(guest.supply.returned, []);
+        assert_eq!((guest.table.plugged(), guest.supply.earmarked), (0, 0));
     }
 
     #[test]
-    fn a_request_that_waits_and_then_is_too_much_leaves_nothing_behind() {
-        let mut guest = Guest::new();
-        let base = guest.table.hotplug_base();
-        guest.device.request(3);
-        guest.supply.clean = 2;
-        assert_eq!(guest.send(PLUG, base, 3), None);
-        guest.device.request(1);
-        guest.device.work(&mut guest.table, &mut guest.supply);
-        assert_eq!(guest.response(), Some((NACK, 0)));
-        assert_eq!(guest.table.plugged(), 0);
-        // The same when the server refuses the rest.
-        guest.device.request(3);
-        guest.supply.clean = 2;
-        assert_eq!(guest.send(PLUG, base, 3), None);
-        guest.supply.clean = 9;
-        guest.supply.target = 4;
-        guest.device.work(&mut guest.table, &mut guest.supply);
-        assert_eq!(guest.response(), Some((BUSY, 0)));
-        assert_eq!(guest.table.plugged(), 0);
-        assert_eq!(guest.supply.granted.len(), 2);
-    }
-
-    #[test]
-    fn a_request_that_is_rewritten_while_it_waits_gives_back_what_it_held() {
+    fn memory_is_plugged_without_a_frame_and_gets_one_at_its_first_touch() {
         let mut guest = Guest::new();
         let base = guest.table.hotplug_base();
         guest.device.request(4);
-        guest.supply.clean = 1;
-        assert_eq!(guest.send(PLUG, base, 3), None);
-        assert_eq!(guest.table.plugged(), 1);
+        // Nothing is clean: a plug does not wait for that.
+        guest.supply.clean = 0;
+        assert_eq!(guest.send(PLUG, base, 4), Some((ACK, 0)));
+        assert_eq!((guest.supply.granted.len(), guest.supply.earmarked), (2, 4));
         guest.supply.clean = 9;
-        let other = (base + 5 * PIECE_BYTES).to_le_bytes();
-        guest.view().write(AT + 0x3008, &other).unwrap();
-        guest.device.work(&mut guest.table, &mut guest.supply);
-        assert_eq!(guest.response(), Some((ACK, 0)));
-        assert_eq!(guest.table.plugged(), 3);
-        assert_eq!(guest.supply.granted.len(), 2 + 3);
+        let touched = guest.table.touch(base + PIECE_BYTES, &mut guest.supply);
+        assert_eq!(touched, Ok(3));
+        assert_eq!((guest.supply.granted.len(), guest.supply.earmarked), (3, 3));
+        assert_eq!(guest.send(UNPLUG, base, 4), Some((ACK, 0)));
+        assert_eq!((guest.supply.granted.len(), guest.supply.earmarked), (2, 0));
+        assert_eq!(guest.supply.returned, [(3, ReturnReason::Unplugged)]);
     }
 
     #[test]
@@ -540,6 +386,12 @@ mod tests {
         let base = guest.table.hotplug_base();
         guest.device.request(4);
         assert_eq!(guest.send(PLUG, base, 4), Some((ACK, 0)));
+        for piece in [0, 2, 3] {
+            let touched = guest
+                .table
+                .touch(base + piece * PIECE_BYTES, &mut guest.supply);
+            assert_eq!(touched, Ok(2 + piece as u32));
+        }
         guest.supply.refuse = Some(4);
         assert_eq!(guest.send(UNPLUG, base, 4), Some((BUSY, 0)));
         assert_eq!(guest.table.plugged(), 4);
@@ -553,22 +405,6 @@ mod tests {
         guest.supply.refuse = None;
         assert_eq!(guest.send(UNPLUG, base, 4), Some((ACK, 0)));
         assert_eq!((guest.table.plugged(), guest.supply.granted.len()), (0, 2));
-    }
-
-    #[test]
-    fn a_reset_gives_back_what_waited_for_a_plug() {
-        let mut guest = Guest::new();
-        let base = guest.table.hotplug_base();
-        guest.device.request(3);
-        guest.supply.clean = 2;
-        assert_eq!(guest.send(PLUG, base, 3), None);
-        assert_eq!((guest.device.coming(), guest.table.plugged()), (2, 2));
-        let reset = guest.device.transport.write(0x70, Width::Word, 0);
-        guest
-            .device
-            .event(reset, &mut guest.table, &mut guest.supply);
-        assert_eq!((guest.device.coming(), guest.table.plugged()), (0, 0));
-        assert_eq!(guest.supply.granted.len(), 2);
     }
 
     #[test]
@@ -600,7 +436,8 @@ mod tests {
                 guest.device.request(requested);
                 let _ = guest.send(kind, base + block * PIECE_BYTES, count);
                 prop_assert!(guest.table.plugged() <= requested.max(before));
-                prop_assert_eq!(guest.supply.granted.len() as u32, 2 + guest.table.plugged());
+                // What the guest may touch is promised, neither more nor less.
+                prop_assert_eq!(guest.supply.granted.len() as u32 + guest.supply.earmarked, 2 + guest.table.plugged());
             }
         }
     }

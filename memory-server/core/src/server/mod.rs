@@ -91,6 +91,7 @@ impl<const N: usize> Server<N> {
             (Client::Vmm(guest), Request::Return { piece, why }) => {
                 self.give_back(kernel, guest, piece, why)
             }
+            (Client::Vmm(guest), Request::Earmark(pieces)) => self.earmark(guest, pieces),
             (Client::Vmm(guest), Request::DropEarmark(pieces)) => {
                 self.drop_earmark(kernel, guest, pieces)
             }

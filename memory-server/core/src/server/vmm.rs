@@ -31,7 +31,7 @@ impl<const N: usize> Server<N> {
         // lost with a restarted server) it is growth like any other.
         let from_earmark = purpose == Purpose::Touched && account.earmarked > Pieces(0);
         if !from_earmark {
-            account.may_grow()?;
+            account.may_grow_by(Pieces(1))?;
         }
         let unread = account.revoked > Pieces(0);
         let Some(piece) = self.clean_piece_for(guest, unread) else {
@@ -93,6 +93,15 @@ impl<const N: usize> Server<N> {
             account.earmarked.0 += 1;
         }
         self.after_return(kernel, 1);
+        Ok(Reply::Done)
+    }
+
+    /// Promises pieces before there is a frame for them. A target is promised in any case, so what stays within it fits.
+    pub(super) fn earmark(&mut self, guest: GuestId, pieces: Pieces) -> Result<Reply, Refusal> {
+        self.admitted(guest)?.may_grow_by(pieces)?;
+        if let Some(account) = self.guest_mut(guest) {
+            account.earmarked = account.earmarked.plus(pieces);
+        }
         Ok(Reply::Done)
     }
 
