@@ -253,6 +253,12 @@ impl Guest {
             want: want.max(need).clamp(floor, maximum).0,
             remembered: remembered.clamp(floor, maximum).0,
             claim: claim.0,
+            ahead: in_pieces(self.report.ahead_kib).min(maximum).0,
+            rise: match self.report.ahead_kib {
+                0 => 0,
+                // Not bounded by that: what it comes to need it needs.
+                _ => in_pieces(last.lately_kib).min(maximum.minus(want)).0,
+            },
         };
         Entry::new(&figures, weight)
     }

@@ -39,6 +39,8 @@ pub(crate) struct Observed {
     pub(crate) demand_kib: u64,
     /// How fast that rises, in KiB per second; 0 when it does not.
     pub(crate) rise_kib_s: u64,
+    /// By how much it rose in the last [`AHEAD_MS`].
+    pub(crate) lately_kib: u64,
     /// What it will use of that before it could have back what it gave: [`AHEAD_MS`] of its rise, at most half its buffer.
     pub(crate) soon_kib: u64,
     /// Whether it is short.
@@ -146,6 +148,7 @@ impl Observer {
             available_kib,
             demand_kib,
             rise_kib_s,
+            lately_kib: rise_kib,
             soon_kib,
             shortage,
         };

@@ -11,8 +11,13 @@
 //! | buffer | its buffer | its guest, for another's need |
 //! | remembered | what it used in the last seconds, as far as it has that | its guest, for another's need or buffer |
 //! | surplus | what else it has | its guest, for another's need or buffer |
+//!
+//! What is left then is promised ahead, to guests that can be given memory without a frame (`Report::ahead_kib`): a guest
+//! that needs more finds it there, with nobody to ask. A guest whose use rises gets as much again as it rose by lately; the
+//! rest is for all alike. Surplus that has become uneven (somebody has less than three quarters of what would be everybody's) is
+//! evened out; less than that is not worth the guests' work.
 
-use crate::share::{Part, Shares, fill, keep, total};
+use crate::share::{Part, Shares, fill, keep, raise, total};
 use crate::why::Reason;
 
 /// Levels of a guest's memory.
@@ -25,8 +30,13 @@ pub(crate) const NEED: usize = 1;
 pub(crate) const SOON: usize = 2;
 /// Index of the level with the buffer.
 pub(crate) const BUFFER: usize = 3;
-/// Index of the level with all that a guest has; what it remembers is the one before.
+/// Index of the level with what it remembers.
+const REMEMBERED: usize = 4;
+/// Index of the level with all that a guest has.
 const SURPLUS: usize = 5;
+
+/// Surplus that is uneven by less than this is left as it is (16 MiB).
+const UNEVEN_PIECES: u32 = 8;
 
 /// What the plan knows of one guest; all amounts in pieces. A guest that takes no part has zero everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +45,10 @@ pub(crate) struct Entry {
     pub(crate) levels: [u32; LEVELS],
     /// What of its need it is given first.
     pub(crate) first: u32,
+    /// Up to this it may be promised memory ahead of its need.
+    pub(crate) ahead: u32,
+    /// What it came to use lately, and may come to use as fast again.
+    pub(crate) rise: u32,
     /// Its weight.
     pub(crate) weight: u32,
 }
@@ -52,6 +66,8 @@ impl Entry {
         Self {
             levels: [floor, need, soon, buffer, remembered, surplus],
             first: figures.first.clamp(floor, need),
+            ahead: figures.ahead,
+            rise: figures.rise,
             weight,
         }
     }
@@ -81,6 +97,10 @@ pub(crate) struct Figures {
     pub(crate) want: u32,
     pub(crate) remembered: u32,
     pub(crate) claim: u32,
+    /// See [`Entry::ahead`].
+    pub(crate) ahead: u32,
+    /// See [`Entry::rise`].
+    pub(crate) rise: u32,
 }
 
 /// Whether there is what all want.
@@ -115,7 +135,7 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
     if total(&below) >= u64::from(capacity) {
         return full(below, Reason::Floors, Supply::Short);
     }
-    for index in NEED..LEVELS {
+    for index in NEED..SURPLUS {
         let above = level(index);
         if total(&above) <= u64::from(capacity) {
             below = above;
@@ -124,7 +144,6 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
         let left = capacity - total(&below) as u32;
         let (goals, k) = match index {
             NEED => fill(capacity, &parts(entries, &above, &below)),
-            SURPLUS => (sum(&below, &keep(left, &difference(&above, &below))), 0),
             _ => {
                 let lacking = difference(&above, &below);
                 let (shares, k) = fill(left, &parts(entries, &lacking, &[0; N]));
@@ -137,7 +156,29 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
             _ => full(goals, Reason::Enough, Supply::Enough),
         };
     }
-    full(below, Reason::Enough, Supply::Enough)
+    full(ahead(capacity, entries), Reason::Enough, Supply::Enough)
+}
+
+/// All that anybody needs or remembers fits. What is left stays where it is, as surplus; what nobody has is promised ahead, to those with least beyond
+/// what they will need soon.
+fn ahead<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Shares<N> {
+    let kept = entries.each_ref().map(|entry| entry.level(REMEMBERED));
+    let rises = entries.each_ref().map(|entry| entry.rise);
+    let rises = keep(capacity - total(&kept) as u32, &rises);
+    let soon = sum(&kept, &rises);
+    let left = capacity - total(&soon) as u32;
+    let surplus = difference(&entries.each_ref().map(|entry| entry.level(SURPLUS)), &soon);
+    let mut rooms = difference(&entries.each_ref().map(|entry| entry.ahead), &soon);
+    for (room, surplus) in rooms.iter_mut().zip(&surplus) {
+        *room = (*room).max(*surplus);
+    }
+    let raised = raise(left, &keep(left, &surplus), &rooms);
+    let even = keep(left, &rooms);
+    let is_uneven = raised
+        .iter()
+        .zip(&even)
+        .any(|(has, share)| has.saturating_add(UNEVEN_PIECES) < share / 4 * 3);
+    sum(&soon, if is_uneven { &even } else { &raised })
 }
 
 fn parts<const N: usize>(entries: &[Entry; N], wants: &Shares<N>, floors: &Shares<N>) -> [Part; N] {
@@ -181,22 +222,31 @@ mod tests {
             (0u32..2000, 0u32..2000, 0u32..2000, 0u32..2000, 0u32..2000),
             1u32..=10_000,
             0..8,
+            prop_oneof![
+                Just((0u32, 0u32)),
+                (0u32..4000, Just(0)),
+                (0u32..4000, 0u32..500)
+            ],
         )
-            .prop_map(|((claim, floor, need, buffer, more), weight, absent)| {
-                if absent == 0 {
-                    return Entry::default();
-                }
-                let figures = Figures {
-                    floor,
-                    first: need,
-                    need,
-                    soon: need + buffer / 2,
-                    want: need + buffer,
-                    remembered: need + buffer + more,
-                    claim,
-                };
-                Entry::new(&figures, weight)
-            })
+            .prop_map(
+                |((claim, floor, need, buffer, more), weight, absent, (ahead, rise))| {
+                    if absent == 0 {
+                        return Entry::default();
+                    }
+                    let figures = Figures {
+                        floor,
+                        first: need,
+                        need,
+                        soon: need + buffer / 2,
+                        want: need + buffer,
+                        remembered: need + buffer + more,
+                        claim,
+                        ahead,
+                        rise,
+                    };
+                    Entry::new(&figures, weight)
+                },
+            )
     }
 
     fn entries() -> impl Strategy<Value = [Entry; MAX_GUESTS]> {
@@ -222,7 +272,8 @@ mod tests {
         #[test]
         fn a_plan_fits_or_is_made_of_floors_and_leaves_nothing_idle(entries in entries(), capacity in 0u32..40_000) {
             let plan = plan(capacity, &entries);
-            let expected = u64::from(capacity).clamp(all(&entries, FLOOR), all(&entries, SURPLUS));
+            let most: u64 = entries.iter().map(|e| u64::from(e.level(SURPLUS).max(e.ahead).max(e.level(REMEMBERED) + e.rise))).sum();
+            let expected = u64::from(capacity).clamp(all(&entries, FLOOR), most);
             let got = total(&plan.goals);
             prop_assert!(got <= expected);
             // Surplus is kept in equal amounts: less than a piece each may be left.
@@ -235,7 +286,7 @@ mod tests {
         #[test]
         fn a_lower_level_is_full_before_a_higher_one_has_anything(entries in entries(), capacity in 0u32..40_000) {
             let plan = plan(capacity, &entries);
-            for level in NEED..LEVELS {
+            for level in NEED..SURPLUS {
                 let lacks = plan.goals.iter().zip(&entries).any(|(goal, e)| *goal < e.level(level));
                 if lacks {
                     for (goal, e) in plan.goals.iter().zip(&entries) {
@@ -246,6 +297,37 @@ mod tests {
             for (goal, e) in plan.goals.iter().zip(&entries) {
                 prop_assert!(*goal >= e.level(FLOOR));
             }
+        }
+
+        #[test]
+        fn what_is_promised_ahead_is_as_much_as_may_be_and_not_uneven(entries in entries(), spare in 0u32..40_000) {
+            let mut entries = entries;
+            let capacity = all(&entries, SURPLUS) as u32 + spare;
+            for entry in &mut entries {
+                entry.rise = 0;
+            }
+            let plan = plan(capacity, &entries);
+            prop_assert!(total(&plan.goals) <= u64::from(capacity));
+            let rooms = entries.each_ref().map(|e| e.level(SURPLUS).max(e.ahead) - e.level(REMEMBERED));
+            let even = keep(capacity - all(&entries, REMEMBERED) as u32, &rooms);
+            let mut is_full = true;
+            for ((goal, e), even) in plan.goals.iter().zip(&entries).zip(even) {
+                prop_assert!(*goal >= e.level(REMEMBERED), "it costs nobody's buffer");
+                prop_assert!(*goal <= e.level(SURPLUS).max(e.ahead), "nobody gets what it cannot take");
+                prop_assert!(goal - e.level(REMEMBERED) + UNEVEN_PIECES >= even / 4 * 3, "nobody is left far behind");
+                is_full &= *goal >= e.ahead;
+            }
+            prop_assert!(is_full || total(&plan.goals) + MAX_GUESTS as u64 > u64::from(capacity), "nothing lies idle");
+        }
+
+        #[test]
+        fn who_rises_gets_as_much_again_before_anybody_has_surplus(entries in entries(), spare in 0u32..4000, rise in 0u32..3000) {
+            let mut entries = entries.map(|entry| Entry { rise: 0, ..entry });
+            entries[3].rise = rise;
+            let capacity = all(&entries, REMEMBERED) as u32 + spare;
+            let plan = plan(capacity, &entries);
+            prop_assert!(plan.goals[3] - entries[3].level(REMEMBERED) >= rise.min(spare));
+            prop_assert!(total(&plan.goals) <= u64::from(capacity));
         }
 
         #[test]

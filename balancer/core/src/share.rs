@@ -128,6 +128,32 @@ pub(crate) fn keep<const N: usize>(capacity: u32, surplus: &Shares<N>) -> Shares
     surplus.map(|pieces| pieces.min(low))
 }
 
+/// Raises those that have least, as far as their rooms (at least what they have) go, until they have `capacity` pieces
+/// together: all are raised to the same level. What somebody has already stays; it fits.
+pub(crate) fn raise<const N: usize>(
+    capacity: u32,
+    has: &Shares<N>,
+    rooms: &Shares<N>,
+) -> Shares<N> {
+    let at = |level: u32| -> Shares<N> {
+        let mut raised = *has;
+        for (share, room) in raised.iter_mut().zip(rooms) {
+            *share = (*share).max((*room).min(level));
+        }
+        raised
+    };
+    let (mut low, mut high) = (0u32, rooms.iter().copied().max().unwrap_or(0));
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if total(&at(middle)) <= u64::from(capacity) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    at(low)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -404,6 +404,7 @@ impl<'a> Host<'a> {
             available_kib: Some(available_kib),
             age_ms: 0,
             reach_kib: None,
+            ahead_kib: 0,
             uptake: Uptake::Taken,
             free_kib: Some(available_kib),
             total_kib: Some(level.visible_kib),

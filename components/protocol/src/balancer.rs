@@ -73,6 +73,9 @@ pub struct Report {
     /// The most that the guest's mechanisms can bring it to, in KiB of visible memory; `None` when nothing but its
     /// maximum limits it.
     pub reach_kib: Option<u64>,
+    /// Up to how much visible memory the guest may be promised ahead of its need, in KiB: what it has not touched takes no
+    /// frame, and comes back without one being cleaned. 0: what it is promised costs what it costs others.
+    pub ahead_kib: u64,
     /// Whether the guest takes what it is offered.
     pub uptake: Uptake,
     /// `free` from the statistics.

@@ -504,10 +504,10 @@ impl Table {
         Ok(())
     }
 
-    /// Takes a page out of the balloon; its piece is there again before the guest is told.
+    /// Takes a page out of the balloon; its piece is promised again before the guest is told.
     ///
     /// # Errors
-    /// [`TouchError::NotReady`] when the server has no piece for it yet: ask again; [`TouchError::Foreign`] for a
+    /// [`TouchError::NotReady`] when the server refuses to promise it: ask again; [`TouchError::Foreign`] for a
     /// page that does not exist.
     pub fn deflate(&mut self, page: u64, supply: &mut impl Supply) -> Result<(), TouchError> {
         let (index, word, bit) = self.locate(page)?;
@@ -520,7 +520,8 @@ impl Table {
         if !ballooned {
             return Ok(());
         }
-        if matches!(self.state(index), State::Ballooned) && self.take(index, supply).is_err() {
+        if self.state(index) == State::Ballooned && self.promise(index..index + 1, supply).is_err()
+        {
             return Err(TouchError::NotReady);
         }
         self.clear_page(index, word, bit);
@@ -543,7 +544,7 @@ impl Table {
     }
 
     /// The balloon is empty again (the driver reset the device): its pages are the guest's once more. Returned pieces
-    /// become like reported ones only after their memory is taken again, so this asks for each; those that cannot come
+    /// become like reported ones only after they are promised again, so this asks for each; those that cannot be
     /// now stay ballooned and are tried again. How many are still missing.
     pub fn empty_balloon(&mut self, supply: &mut impl Supply) -> u32 {
         let mut missing = 0;
@@ -554,7 +555,9 @@ impl Table {
             {
                 continue;
             }
-            if self.state(index) == State::Ballooned && self.take(index, supply).is_err() {
+            if self.state(index) == State::Ballooned
+                && self.promise(index..index + 1, supply).is_err()
+            {
                 missing += 1;
                 continue;
             }

@@ -392,12 +392,20 @@ fn a_reset_driver_gets_its_balloon_back() {
     for page in 0..600 {
         table.inflate(RAM_PAGE + page, &mut supply).unwrap();
     }
-    supply.clean = 0;
+    supply.target = 1;
     assert_eq!(table.empty_balloon(&mut supply), 1);
     assert_eq!(table.ballooned_pages(), 512);
-    supply.clean = 1;
+    supply.target = 2;
+    // It is promised, and has no frame before it is touched.
+    supply.clean = 0;
     assert_eq!(table.empty_balloon(&mut supply), 0);
     assert_eq!(table.ballooned_pages(), 0);
+    assert_eq!(
+        table.touch(map::RAM, &mut supply),
+        Err(TouchError::NotReady)
+    );
+    supply.clean = 1;
+    assert_eq!(table.touch(map::RAM, &mut supply), Ok(0));
     assert_eq!(table.state(0), State::Granted(PieceId(3)));
 }
 

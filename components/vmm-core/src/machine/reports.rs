@@ -28,6 +28,10 @@ pub(super) struct Had {
     ballooned_kib: u64,
 }
 
+/// So many times its startup memory a guest may see before it needs that: page structures of what is plugged (1/64) come
+/// from ordinary memory, of which it has its startup, and at 64 MiB 19 MiB are free.
+const AHEAD_TIMES: u64 = 4;
+
 impl Machine {
     /// Time has passed: statistics are asked for, reports sent, stalled drivers kicked.
     pub fn time(&mut self, host: &mut impl Host, now_ms: u64) {
@@ -173,6 +177,16 @@ impl Machine {
         (most != u32::MAX).then(|| startup_kib + kib(most))
     }
 
+    /// How far memory may be promised ahead: what is plugged or deflated has no frame until it is touched, and can be unplugged
+    /// again without one.
+    fn ahead_kib(&self) -> u64 {
+        if self.hotplug.transport.is_live() {
+            kib(self.table.startup()) * AHEAD_TIMES
+        } else {
+            0
+        }
+    }
+
     /// What the guest has now.
     pub(super) fn has(&self) -> Had {
         let ballooned_kib = u64::from(self.table.ballooned_pages()) * 4;
@@ -202,6 +216,7 @@ impl Machine {
             age_ms: self.voice.age_ms(now_ms).min(u64::from(u32::MAX)) as u32,
             reach_kib: self.reach_kib(),
             uptake: self.uptake.uptake(),
+            ahead_kib: self.ahead_kib(),
             free_kib: in_kib(statistics.free),
             total_kib: in_kib(statistics.total),
             stranded_kib: u64::from(self.table.stranded_pages()) * 4,
