@@ -29,7 +29,8 @@ pub(super) struct Had {
 }
 
 /// So many times its startup memory a guest may see before it needs that: page structures of what is plugged (1/64) come
-/// from ordinary memory, of which it has its startup, and at 64 MiB 19 MiB are free.
+/// from ordinary memory, of which it has its startup. At eight times a guest of 64 MiB, of which 19 are free, has none left for
+/// its page tables and dies.
 const AHEAD_TIMES: u64 = 4;
 
 impl Machine {
