@@ -25,8 +25,12 @@ const _: () = assert!(
 const HEALTHY_GROWTH: u64 = 4;
 const WEIGHT_NAMES: [(&str, u16); 3] = [("low", 2500), ("medium", 5000), ("high", 10000)];
 /// What every Linux guest is started with; `cmdline_extra` follows, so that it can override.
-const LINUX_COMMAND_LINE: &str =
-    "console=hvc0 quiet memhp_default_state=online_movable cma=0 rdinit=/init";
+///
+/// A part (1/32) of what is plugged is kept free in ordinary memory from programs, which use plugged memory as well: page
+/// structures (1/64 of what is plugged next), page tables and stacks can be nowhere else, and where a burst fills both kinds
+/// of memory at once, the kernel's own need is what kills.
+const LINUX_COMMAND_LINE: &str = "console=hvc0 quiet memhp_default_state=online_movable cma=0 \
+     sysctl.vm.lowmem_reserve_ratio=\"32 32 32 0 0\" rdinit=/init";
 
 /// A guest, checked by itself.
 pub(super) struct Candidate {
