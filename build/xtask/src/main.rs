@@ -6,6 +6,7 @@ mod bench;
 mod book;
 mod boot;
 mod bundle;
+mod burst;
 mod cargo;
 mod elf;
 mod fuzz;
@@ -51,7 +52,8 @@ enum Command {
         /// The system description.
         system: Option<PathBuf>,
         /// What is played: a scenario that comes with the tool (seeds, bootstorm), in the system of its name unless another is
-        /// given, or a file.
+        /// given, or a file; or `burst`, which brings systems of its own, is played without the table and exits with 0 only if
+        /// every check held (`burst:NAME` is one of its scenes: plenty, contended, handover, seeds).
         #[arg(long, value_name = "NAME|FILE")]
         scenario: Option<String>,
         /// The board, instead of the one that the description names.
@@ -60,6 +62,9 @@ enum Command {
         /// Full size, or everything divided by four. A description is run at full size unless this is given.
         #[arg(long, value_enum)]
         scale: Option<ScaleArgument>,
+        /// How often the scenario `burst` plays each load in each guest.
+        #[arg(long, value_name = "N", default_value_t = burst::TIMES)]
+        times: u32,
         /// No live table: play the scenario, write the files, and exit with 0 only if every check held.
         #[arg(long)]
         headless: bool,
@@ -237,6 +242,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             scenario,
             board,
             scale,
+            times,
             headless,
             report,
             plot,
@@ -246,6 +252,20 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             mirror,
         } => {
             setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
+            if let Some(only) = scenario.as_deref().and_then(burst::scene_of) {
+                let checks = burst::Burst {
+                    times,
+                    only,
+                    report,
+                    plot,
+                }
+                .run(&paths, &cargo, mirror.as_deref())?;
+                return Ok(if checks.iter().all(|check| check.ok) {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                });
+            }
             let show = if headless {
                 Show::Plain
             } else {

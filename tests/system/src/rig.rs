@@ -35,6 +35,8 @@ pub struct Rig {
     watch: Watch,
     /// When memory was looked at last.
     walked: Option<Instant>,
+    /// How often that is done at most.
+    look_every: Duration,
     _qemu: Qemu,
 }
 
@@ -60,6 +62,7 @@ impl Rig {
             said: Vec::new(),
             watch: Watch::new(probe),
             walked: None,
+            look_every: EVERY,
             _qemu: qemu,
         };
         let until = Instant::now() + PATIENCE;
@@ -109,9 +112,18 @@ impl Rig {
         Ok(figures)
     }
 
+    /// Says how often memory is looked at from outside while something is awaited: a large system takes the host some tenths
+    /// of a second each time.
+    pub const fn look_every(&mut self, distance: Duration) {
+        self.look_every = distance;
+    }
+
     /// Looks at the machine's memory from outside, unless that was done a moment ago.
     fn glance(&mut self) -> Result<()> {
-        if self.walked.is_none_or(|walked| walked.elapsed() >= EVERY) {
+        if self
+            .walked
+            .is_none_or(|walked| walked.elapsed() >= self.look_every)
+        {
             self.watch.look()?;
             self.walked = Some(Instant::now());
         }
@@ -249,6 +261,20 @@ impl Rig {
         command: &str,
         limit: Duration,
     ) -> Result<Option<String>> {
+        self.try_ask_watching(name, command, limit, &mut |_| Ok(()))
+    }
+
+    /// Like [`Self::try_ask`], with something to do again and again while there is no answer.
+    ///
+    /// # Errors
+    /// As [`Self::try_ask`], and what `watch` says.
+    pub fn try_ask_watching(
+        &mut self,
+        name: &str,
+        command: &str,
+        limit: Duration,
+        watch: &mut dyn FnMut(&mut Self) -> Result<()>,
+    ) -> Result<Option<String>> {
         let guest = self.id(name)?;
         let ticket = match self.agents.send(&mut self.board, guest, command) {
             Ok(ticket) => ticket,
@@ -262,6 +288,7 @@ impl Rig {
         while ticket.age() < limit {
             self.board.pump(Duration::from_millis(50));
             self.glance()?;
+            watch(self)?;
             self.agents.poll(&mut self.board, std::iter::once(guest));
             if let Some(answer) = self.agents.answer(&ticket) {
                 return answer

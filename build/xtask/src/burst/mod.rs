@@ -1,0 +1,115 @@
+//! `cargo xtask run --scenario burst`: guests use memory up at full speed, and none may have to kill a process for want of it.
+//!
+//! Each scene boots a system of its own (`systems/burst/NAME.toml`) on counted instructions and gives commands to the workload
+//! agents in its guests; times are the guests' own. What is compared is one run of one machine: a guest that grows, and one
+//! that had its memory from the start.
+
+mod scene;
+mod scenes;
+
+use crate::cargo::Cargo;
+use crate::image::{self, Flavour};
+use crate::paths::{Paths, write_if_changed};
+use crate::progress;
+use anyhow::{Context as _, Result};
+use operator::Check;
+use qemu_machine::{Count, Machine};
+use scene::Scene;
+use std::path::PathBuf;
+use system::Scale;
+use system_tests::Setting;
+
+/// How often each load is played unless it is said.
+pub const TIMES: u32 = 2;
+
+/// Whether a scenario's name is this one, and which of its scenes: `burst`, or `burst:NAME`.
+#[must_use]
+#[allow(
+    clippy::option_option,
+    reason = "no scenario of ours, all scenes, or one of them"
+)]
+pub fn scene_of(scenario: &str) -> Option<Option<String>> {
+    match scenario.split_once(':') {
+        None => (scenario == "burst").then_some(None),
+        Some((name, scene)) => (name == "burst").then(|| Some(scene.to_owned())),
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Burst {
+    /// How often each load is played in each guest.
+    pub times: u32,
+    /// Only the scenes with this in their names.
+    pub only: Option<String>,
+    /// Where the report goes (JSON).
+    pub report: Option<PathBuf>,
+    /// Where the plot goes (SVG), one for each scene: its name is put before the extension.
+    pub plot: Option<PathBuf>,
+}
+
+impl Burst {
+    /// Plays the scenes; the checks of all of them.
+    ///
+    /// # Errors
+    /// When something cannot be built, or a board is silent. What a guest suffers is a check that fails.
+    pub fn run(&self, paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Check>> {
+        let mut checks = Vec::new();
+        let mut history = Vec::new();
+        for (name, play) in scenes::ALL {
+            if !self.only.as_deref().is_none_or(|part| name.contains(part)) {
+                continue;
+            }
+            let setting = setting(paths, cargo, mirror, name)?;
+            let log = paths.logs().join(format!("burst-{name}.log"));
+            let what = format!("bursts: {name}");
+            let scene = progress::step(&what, || {
+                let mut scene = Scene::boot(name, &setting, &log)?;
+                if let Err(error) = play(&mut scene, self.times) {
+                    scene.check("goes to its end", false, format!("{error:#}"));
+                }
+                scene.finish();
+                Ok(scene)
+            })?;
+            for line in scene.lines() {
+                println!("    {line}");
+            }
+            if let Some(plot) = &self.plot {
+                let file = plot.with_extension(format!("{name}.svg"));
+                std::fs::write(&file, scene.plot()).with_context(|| file.display().to_string())?;
+            }
+            let (more, seen) = scene.into_results();
+            checks.extend(more);
+            history.extend(seen);
+        }
+        if let Some(report) = &self.report {
+            let text = operator::report::to_json(&history, &checks)?;
+            std::fs::write(report, text).with_context(|| report.display().to_string())?;
+        }
+        Ok(checks)
+    }
+}
+
+/// Builds `systems/burst/NAME.toml`, or the worked example.
+fn setting(paths: &Paths, cargo: &Cargo, mirror: Option<&str>, name: &str) -> Result<Setting> {
+    let (file, scale) = match name {
+        scenes::SEEDS => (paths.systems().join("seeds.toml"), Scale::Quarter),
+        name => (
+            paths.systems().join(format!("burst/{name}.toml")),
+            Scale::Full,
+        ),
+    };
+    let description = image::describe(&file, None, scale)?;
+    let built = image::build(paths, cargo, &description, Flavour::Release, mirror)?;
+    let image = paths.out().join(format!("burst-{name}.img"));
+    write_if_changed(&image, &built.image)?;
+    Ok(Setting {
+        image,
+        machine: Machine {
+            count: Count::Paced,
+            ..Machine::virt(description.memory_mib)
+        },
+        logs: paths.logs(),
+        programs: built.programs,
+    })
+}

@@ -1,0 +1,141 @@
+//! What is played.
+
+use super::scene::{Scene, Took};
+use anyhow::{Context as _, Result};
+use protocol::management::HostBody;
+
+/// A scene: how it is played, each load so many times.
+type Play = fn(&mut Scene, u32) -> Result<()>;
+
+/// The scene in the worked example's system.
+pub const SEEDS: &str = "seeds";
+
+/// All scenes by the names of their systems.
+pub const ALL: [(&str, Play); 4] = [
+    ("plenty", plenty),
+    ("contended", contended),
+    ("handover", handover),
+    (SEEDS, seeds),
+];
+
+const MIB: u64 = 1 << 20;
+/// How much later than in a guest that had its memory from the start the first 2 MiB may be there, in microseconds.
+const FIRST_EXTRA_US: u64 = 10_000;
+/// The same for 256 MiB.
+const ALL_EXTRA_US: u64 = 100_000;
+/// Guest time between two bursts: what was used is reported free after 2 s at the latest.
+const REST_MS: u64 = 2500;
+/// Processes of a fork storm.
+const FORKS: u32 = 500;
+
+/// A pool that is not empty: what growing costs, and every load from the startup size to the maximum.
+fn plenty(scene: &mut Scene, times: u32) -> Result<()> {
+    scene.meet(&["small", "large", "whole"])?;
+    latency(scene, times)?;
+    loads(scene, times)
+}
+
+/// Touches beyond what the guest had at its start, beside the same in a guest that had it all.
+fn latency(scene: &mut Scene, times: u32) -> Result<()> {
+    // 256 MiB less what an idle guest uses.
+    let load = format!("fault {} {}", 256 * MIB, 192 * MIB);
+    let mut measure = |guest: &str| -> Result<Vec<Took>> {
+        let mut all = Vec::new();
+        for _ in 0..times {
+            let took = scene.burst(guest, &load)?;
+            all.push(took.with_context(|| format!("{guest} did not get its memory"))?);
+            scene.rest(REST_MS)?;
+        }
+        Ok(all)
+    };
+    let (grown, whole) = (measure("large")?, measure("whole")?);
+    let parts: [(&str, fn(&Took) -> u64, u64); 2] = [
+        ("2 MiB", |took| took.first_us, FIRST_EXTRA_US),
+        ("256 MiB", |took| took.all_us, ALL_EXTRA_US),
+    ];
+    for (part, of, most_us) in parts {
+        let slowest = grown.iter().map(of).max().unwrap_or(u64::MAX);
+        let best = whole.iter().map(of).min().unwrap_or(0);
+        let extra_us = slowest.saturating_sub(best);
+        scene.check(
+            &format!("{part} beyond what the guest had"),
+            extra_us <= most_us,
+            format!(
+                "{slowest} us in a guest that grows, {best} us in one that had it from the start: {extra_us} us more, at most {most_us}"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Every load, from the startup size to about the maximum.
+fn loads(scene: &mut Scene, times: u32) -> Result<()> {
+    for (guest, mib) in [("small", 360), ("large", 800)] {
+        for load in ["fault", "tmpfs", "cache"] {
+            for _ in 0..times {
+                scene.burst(guest, &format!("{load} {}", mib * MIB))?;
+                scene.rest(REST_MS)?;
+            }
+        }
+    }
+    // Kernel stacks and page tables need ordinary memory, of which a guest has its startup memory.
+    for _ in 0..times {
+        scene.burst("large", &format!("forks {FORKS}"))?;
+        scene.rest(REST_MS)?;
+    }
+    Ok(())
+}
+
+/// The same while the others use so much that what a burst needs is in their buffers.
+fn contended(scene: &mut Scene, times: u32) -> Result<()> {
+    scene.meet(&["small", "large", "neighbour", "other"])?;
+    // 64 MiB each of their own, and a buffer of a fifth.
+    for (guest, mib) in [("neighbour", 224), ("other", 96)] {
+        scene.ask(guest, &format!("touch {} 500", mib * MIB))?;
+    }
+    scene.rest(REST_MS)?;
+    loads(scene, times)?;
+    for guest in ["neighbour", "other"] {
+        let said = scene.ask(guest, "verify")?;
+        scene.check(&format!("{guest} kept its memory"), true, said);
+    }
+    Ok(())
+}
+
+/// Two guests that need nearly everything in turn.
+fn handover(scene: &mut Scene, times: u32) -> Result<()> {
+    scene.meet(&["alpha", "beta"])?;
+    for turn in 0..times.max(2) {
+        let guest = if turn % 2 == 0 { "beta" } else { "alpha" };
+        for load in ["tmpfs", "fault"] {
+            scene.burst(guest, &format!("{load} {}", 500 * MIB))?;
+            scene.rest(if load == "tmpfs" { REST_MS } else { 10_000 })?;
+        }
+    }
+    Ok(())
+}
+
+/// The worked example just after its minute 30: everything is given out, and a heavy guest needs 300 MiB at once.
+fn seeds(scene: &mut Scene, _: u32) -> Result<()> {
+    scene.meet(&["Finance", "Sales", "Engineering"])?;
+    let weight = protocol::balancer::Change::Weight(10_000);
+    scene.rig.set("Sales", weight)?;
+    let touch = |scene: &mut Scene, guest: &str, mib: u64| {
+        scene.ask(guest, &format!("touch {} 1000", mib * MIB))
+    };
+    touch(scene, "Finance", 550)?;
+    touch(scene, "Engineering", 340)?;
+    touch(scene, "Sales", 140)?;
+    scene.rig.command("Service", HostBody::Start)?;
+    touch(scene, "Finance", 340)?;
+    touch(scene, "Engineering", 640)?;
+    scene.rig.wait_agent("Service")?;
+    touch(scene, "Service", 140)?;
+    scene.rest(REST_MS)?;
+    scene.burst("Sales", &format!("fault {}", 300 * MIB))?;
+    for guest in ["Finance", "Engineering", "Service"] {
+        let said = scene.ask(guest, "verify")?;
+        scene.check(&format!("{guest} kept its memory"), true, said);
+    }
+    Ok(())
+}
