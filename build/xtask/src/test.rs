@@ -9,7 +9,7 @@ use crate::linux_tests::{self, LISA_SUITE};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
 use crate::verdict::{Counts, ends, host_result, judge};
-use crate::{bench, boot, elf, progress};
+use crate::{bench, boot, burst, elf, progress};
 use anyhow::{Context, Result, bail};
 use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -145,6 +145,7 @@ impl Tests<'_> {
                 PAIR_SUITE,
                 BOOTSTORM_SUITE,
                 LISA_SUITE,
+                burst::SUITE,
             ])
             .collect();
         let names_a_suite = self
@@ -201,6 +202,9 @@ impl Tests<'_> {
             }
             if wanted(LISA_SUITE) {
                 sum.add(linux_tests::lisa(self.paths, self.cargo, self.mirror)?);
+            }
+            if wanted(burst::SUITE) {
+                sum.add(burst::suite(self.paths, self.cargo, self.mirror)?);
             }
         }
         Ok(sum)

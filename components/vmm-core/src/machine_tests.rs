@@ -121,6 +121,14 @@ fn go_live(machine: &mut Machine, world: &mut World, device: u64) {
 }
 
 #[test]
+fn memory_may_be_promised_ahead_to_a_guest_that_can_plug_it() {
+    let (mut machine, mut world) = machine(8, 64);
+    assert_eq!(machine.report(0).ahead_kib, 0, "it has no driver");
+    go_live(&mut machine, &mut world, HOTPLUG);
+    assert_eq!(machine.report(0).ahead_kib, 4 * 8 * 2048);
+}
+
+#[test]
 fn every_device_answers_at_its_address() {
     let (mut machine, _) = machine(4, 4);
     for (device, kind) in [(0, 3), (1, 3), (2, 5), (3, 24)] {

@@ -11,6 +11,7 @@ use crate::cargo::Cargo;
 use crate::image::{self, Flavour};
 use crate::paths::{Paths, write_if_changed};
 use crate::progress;
+use crate::verdict::Counts;
 use anyhow::{Context as _, Result};
 use operator::Check;
 use qemu_machine::{Count, Machine};
@@ -33,6 +34,27 @@ pub fn scene_of(scenario: &str) -> Option<Option<String>> {
         None => (scenario == "burst").then_some(None),
         Some((name, scene)) => (name == "burst").then(|| Some(scene.to_owned())),
     }
+}
+
+/// What `cargo xtask test` calls it.
+pub const SUITE: &str = "burst";
+
+/// A share of it as a suite of tests: each load once in each guest.
+///
+/// # Errors
+/// As [`Burst::run`].
+pub fn suite(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Counts> {
+    let burst = Burst {
+        times: 1,
+        only: None,
+        report: Some(paths.logs().join("burst.json")),
+        plot: Some(paths.logs().join("burst.svg")),
+    };
+    let checks = burst.run(paths, cargo, mirror)?;
+    let failed = checks.iter().filter(|check| !check.ok).count() as u64;
+    let passed = checks.len() as u64 - failed;
+    println!("{SUITE}: {passed} passed, {failed} failed");
+    Ok(Counts { passed, failed })
 }
 
 /// What is asked for.

@@ -7,13 +7,14 @@ use operator::session::Mark;
 use operator::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use system_tests::{Rig, Setting};
 
 /// Wall time after which a command counts as never answered; a burst takes a second or two of a guest's time.
 const LIMIT: Duration = Duration::from_secs(240);
-/// How often the board is asked for figures while something goes on, by the host's clock.
-const SAMPLE: Duration = Duration::from_millis(100);
+/// How often the board is asked for figures while something goes on, by the host's clock. Each time costs it a millisecond or
+/// two.
+const SAMPLE: Duration = Duration::from_millis(400);
 /// How often the machine's memory is looked at from outside: each look takes some tenths of a second of the host's time.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -110,10 +111,14 @@ impl Scene {
     /// When there is no answer, or it is an error.
     pub fn ask(&mut self, guest: &str, command: &str) -> Result<String> {
         let history = &mut self.history;
+        let mut sampled = Instant::now();
         let answer = self
             .rig
             .try_ask_watching(guest, command, LIMIT, &mut |rig| {
-                history.push(rig.look()?);
+                if sampled.elapsed() >= SAMPLE {
+                    history.push(rig.look()?);
+                    sampled = Instant::now();
+                }
                 Ok(())
             })?;
         answer.with_context(|| format!("{guest} does not answer `{command}`"))

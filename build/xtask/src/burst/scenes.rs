@@ -70,7 +70,7 @@ fn latency(scene: &mut Scene, times: u32) -> Result<()> {
 
 /// Every load, from the startup size to about the maximum.
 fn loads(scene: &mut Scene, times: u32) -> Result<()> {
-    for (guest, mib) in [("small", 360), ("large", 800)] {
+    for (guest, mib) in [("small", 160), ("large", 800)] {
         for load in ["fault", "tmpfs", "cache"] {
             for _ in 0..times {
                 scene.burst(guest, &format!("{load} {}", mib * MIB))?;
