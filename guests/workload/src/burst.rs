@@ -98,6 +98,11 @@ pub fn in_a_child(load: Load) -> io::Result<String> {
         .stderr(Stdio::piped())
         .spawn()?
         .wait_with_output()?;
+    if !output.status.success() {
+        // What it could not take away itself would keep its memory.
+        let _ = tool(&["losetup", "-d", LOOP_DEVICE]);
+        let _ = rustix::mount::unmount(MOUNT, rustix::mount::UnmountFlags::DETACH);
+    }
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().replace('\n', "; ");
     Ok(if output.status.success() {
         format!("{load} {}", said(&output.stdout))
