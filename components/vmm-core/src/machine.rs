@@ -3,6 +3,7 @@
 //! One [`Machine`] per guest. The binary feeds it faults and signals; everything it needs from outside is the [`Host`].
 
 mod reports;
+mod trim;
 mod uptake;
 mod voice;
 
@@ -26,6 +27,7 @@ use protocol::memory::Account;
 use protocol::startup::Gic as GicVersion;
 use protocol::units::{PieceId, Pieces};
 use reports::{Had, REPORT_MS};
+use trim::Trim;
 use uptake::Taking;
 use voice::Voice;
 
@@ -129,6 +131,7 @@ pub struct Machine {
     /// For how long it had been silent, in milliseconds, until it was heard again.
     heard_again: Option<u64>,
     uptake: Taking,
+    trim: Trim,
 }
 
 impl Machine {
@@ -167,6 +170,7 @@ impl Machine {
             voice: Voice::new(now_ms),
             heard_again: None,
             uptake: Taking::new(),
+            trim: Trim::new(),
         }
     }
 
@@ -455,7 +459,7 @@ impl Machine {
         let target = self.target.max(self.minimum);
         let wishes = self.follower.look(target, &self.table, drivers, now_ms);
         if drivers.hotplug == Driver::Live {
-            let wished = wishes.plugged_pieces.min(self.uptake.most_plugged());
+            let wished = wishes.plugged_pieces.min(self.most_plugged());
             self.hotplug.request(wished);
             self.table.set_plug_wish(wished);
             if wishes.kick == Kick::Now {

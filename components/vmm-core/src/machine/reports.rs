@@ -1,5 +1,6 @@
 //! What the balancer hears of a machine.
 
+use super::trim;
 use super::uptake::Said;
 use super::{Host, Machine};
 use crate::virtio::balloon::{Asked, F_DEFLATE_ON_OOM};
@@ -75,6 +76,7 @@ impl Machine {
     /// The guest is using memory up: the next report comes soon.
     pub(super) fn busy(&mut self, now_ms: u64) {
         self.busy_until_ms = now_ms + BUSY_MS;
+        self.trim.interrupt(now_ms);
         self.next_report_ms = self.next_report_ms.min(now_ms + BUSY_REPORT_MS);
     }
 
@@ -126,7 +128,7 @@ impl Machine {
 
     /// Fresh statistics arrived.
     pub(super) fn heard(&mut self, host: &mut impl Host, now_ms: u64) {
-        let most = self.uptake.most_plugged();
+        let most = self.most_plugged();
         if let Some(total) = self.balloon.statistics().total {
             let ballooned_kib = u64::from(self.table.ballooned_pages()) * 4;
             // virtio 1.3, 5.5.6.1: with DEFLATE_ON_OOM Linux leaves what is in the balloon in its total.
@@ -149,9 +151,36 @@ impl Machine {
             self.heard_again = Some(silent_ms);
         }
         self.counted = Some(self.has());
-        if self.uptake.most_plugged() != most {
+        self.trim(now_ms);
+        if self.most_plugged() != most {
             self.pursue(host, now_ms);
         }
+    }
+
+    /// Looks for what is free and is not reported.
+    fn trim(&mut self, now_ms: u64) {
+        let Some(free) = self.balloon.statistics().free else {
+            return;
+        };
+        if !self.hotplug.transport.is_live() || self.table.ballooned_pages() != 0 {
+            self.trim.interrupt(now_ms);
+            return;
+        }
+        self.trim.look(
+            now_ms,
+            trim::Has {
+                free: (free / PIECE_BYTES).min(u64::from(u32::MAX)) as u32,
+                granted: self.table.granted(),
+                promised: self.table.reported(),
+                keep: self.keep,
+                plugged: self.table.plugged(),
+            },
+        );
+    }
+
+    /// Most pieces that the guest is asked to have plugged, whatever its target says.
+    pub(super) fn most_plugged(&self) -> u32 {
+        self.uptake.most_plugged().min(self.trim.most_plugged())
     }
 
     /// Looks after what was offered and is not taken.
