@@ -76,7 +76,6 @@ impl Machine {
     /// The guest is using memory up: the next report comes soon.
     pub(super) fn busy(&mut self, now_ms: u64) {
         self.busy_until_ms = now_ms + BUSY_MS;
-        self.trim.interrupt(now_ms);
         self.next_report_ms = self.next_report_ms.min(now_ms + BUSY_REPORT_MS);
     }
 
