@@ -112,6 +112,7 @@ mod tests {
             state: GuestState::Running,
             starts: 1,
             last_end: None,
+            used_us: 0,
             row: Some(Row {
                 settings: Settings {
                     mode: Mode::Dynamic,

@@ -24,6 +24,8 @@ pub struct Guest {
     pub starts: u32,
     /// How it last ended.
     pub last_end: Option<EndReason>,
+    /// Microseconds of processor time that its vCPU has used since its last start.
+    pub used_us: u64,
     /// The balancer's row; none while it is stopped.
     pub row: Option<Row>,
 }
@@ -58,6 +60,7 @@ impl Snapshot {
                     state,
                     starts,
                     last_end,
+                    used_us,
                     row,
                     ..
                 } => Ok(Guest {
@@ -66,6 +69,7 @@ impl Snapshot {
                     state,
                     starts,
                     last_end,
+                    used_us,
                     row,
                 }),
                 other => Err(BoardError::Unexpected(format!("{other:?}"))),

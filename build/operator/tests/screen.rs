@@ -51,6 +51,7 @@ fn snapshot() -> Snapshot {
         },
         starts: 1,
         last_end: None,
+        used_us: 0,
         row: None,
     };
     let mut finance = guest(0, "Finance", true);

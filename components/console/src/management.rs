@@ -175,12 +175,14 @@ fn guest_row(guest: GuestId, services: &mut impl Services) -> Answer {
             state,
             starts,
             last_end,
+            used_us,
             ..
         }) => Answer::Guest {
             name,
             state,
             starts,
             last_end,
+            used_us,
             row,
             t_ms: services.clock().ms(),
         },

@@ -100,6 +100,7 @@ impl Services for Fake {
                 state: GuestState::Running,
                 starts: 1,
                 last_end: None,
+                used_us: 5,
                 detail: Line::new(),
             },
             _ => supervisor::Reply::Done,

@@ -9,7 +9,7 @@ use crate::watch::{Watch, Watched};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol; both sides name it in `Hello`.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// A request with a number that its answer repeats.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +103,8 @@ pub enum Answer {
         starts: u32,
         /// How it last ended.
         last_end: Option<EndReason>,
+        /// Microseconds of processor time that its vCPU has used since its last start: its own work, and the kernel's for it.
+        used_us: u64,
         /// The balancer's row, when the guest is known there.
         row: Option<Row>,
         /// Milliseconds since power-on.

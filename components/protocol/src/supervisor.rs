@@ -87,6 +87,8 @@ pub enum Reply {
         starts: u32,
         /// The last reason it ended.
         last_end: Option<EndReason>,
+        /// Microseconds of processor time that its vCPU has used since its last start: its own work, and the kernel's for it.
+        used_us: u64,
         /// For the operator.
         detail: Line,
     },

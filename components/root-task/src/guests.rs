@@ -1,11 +1,11 @@
 //! Building a guest's VMM and taking it down again.
 
-use crate::component::{Built, CALL, CSpace, Plan, Ports, SharedPages, build, make_tcb};
+use crate::component::{Built, CALL, CSpace, Made, Plan, Ports, SharedPages, build, make_tcb};
 use crate::kernel::{Doing, Failure, Mapping, Private, Source, add_table, make_vspace, map, slot};
 use crate::store::Store;
 use cap::{
-    CNode, CNodeCapData, CapRights, Endpoint, Frame, Notification, ObjectType, Space, Tcb, VSpace,
-    Vcpu,
+    CNode, CNodeCapData, CapRights, Endpoint, Frame, Notification, ObjectType, SchedContext, Space,
+    Tcb, VSpace, Vcpu,
 };
 use heapless::Vec;
 use protocol::badge::{Client, signal};
@@ -88,6 +88,10 @@ pub struct Living {
     pub vmm: Built,
     /// Its vCPU's thread.
     pub vcpu_thread: Tcb,
+    /// The processor time of that.
+    pub vcpu_time: SchedContext,
+    /// What of it was used until it was last looked at, in microseconds.
+    pub used_us: u64,
     /// Its VMM's notification, badged `TICK`: says that the vCPU runs again after a pause.
     pub nudge: Notification,
 }
@@ -171,7 +175,7 @@ pub fn create(
     template.store.map_into(private, vmm.vspace, &files)?;
     prepare_memory(private, &vmm, guest_vspace, settings, size)?;
     map_gicv(private, template, guest_vspace)?;
-    let vcpu_thread = make_vcpu(private, &vmm, ports, guest_vspace)?;
+    let vcpu = make_vcpu(private, &vmm, ports, guest_vspace)?;
     window_faults(private, &vmm)?;
     signals(&servers.cspaces, ports, id)?;
     let nudge = private.empty_slot()?;
@@ -184,7 +188,9 @@ pub fn create(
         .doing("minting a VMM's notification")?;
     Ok(Living {
         vmm,
-        vcpu_thread,
+        vcpu_thread: vcpu.tcb,
+        vcpu_time: vcpu.context,
+        used_us: 0,
         nudge: Notification::new(nudge),
     })
 }
@@ -235,7 +241,7 @@ fn make_vcpu(
     vmm: &Built,
     ports: Ports,
     guest_vspace: VSpace,
-) -> Result<Tcb, Failure> {
+) -> Result<Made, Failure> {
     let vcpu = Vcpu::new(private.make(ObjectType::Vcpu, 0)?);
     let empty = private.make(ObjectType::CapTable, 1)?;
     let faults = private.empty_slot()?;
@@ -258,7 +264,7 @@ fn make_vcpu(
     cspace.copy(vcpu.cptr(), slots::vmm::VCPU, CapRights::ALL)?;
     cspace.copy(thread.tcb.cptr(), slots::vmm::GUEST_TCB, CapRights::ALL)?;
     cspace.copy(thread.context.cptr(), slots::vmm::GUEST_SC, CapRights::ALL)?;
-    Ok(thread.tcb)
+    Ok(thread)
 }
 
 /// The endpoint on which the VMM's second thread hears of the first one's faults.

@@ -207,17 +207,30 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn row(&self, id: GuestId) -> Reply {
+    fn row(&mut self, id: GuestId) -> Reply {
+        let used_us = self.used_us(id);
         match (self.guests.get(usize::from(id.0)), self.entry(id)) {
             (Some(guest), Some(entry)) => Reply::Guest {
                 name: guest.name.clone(),
                 state: entry.life.state(),
                 starts: entry.life.starts(),
                 last_end: entry.life.last_end(),
+                used_us,
                 detail: entry.detail.clone(),
             },
             _ => refused(format_args!("there is no guest {}", id.0)),
         }
+    }
+
+    /// The processor time of a guest's vCPU; the kernel tells what was used since it was last asked.
+    fn used_us(&mut self, id: GuestId) -> u64 {
+        let entry = self.entries.get_mut(usize::from(id.0));
+        let Some(living) = entry.and_then(|entry| entry.living.as_mut()) else {
+            return 0;
+        };
+        let more_us = living.vcpu_time.consumed_us().unwrap_or(0);
+        living.used_us = living.used_us.saturating_add(more_us);
+        living.used_us
     }
 
     fn entry(&self, id: GuestId) -> Option<&Entry> {

@@ -289,6 +289,7 @@ impl Services for Components {
                     state: guest.state,
                     starts: guest.starts,
                     last_end: None,
+                    used_us: 0,
                     detail: Line::new(),
                 }
             }
