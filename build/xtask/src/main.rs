@@ -8,6 +8,7 @@ mod boot;
 mod bundle;
 mod burst;
 mod cargo;
+mod density;
 mod elf;
 mod fuzz;
 mod guests;
@@ -54,6 +55,7 @@ enum Command {
         /// What is played: a scenario that comes with the tool (seeds, bootstorm), in the system of its name unless another is
         /// given, or a file; or `burst`, which brings systems of its own, is played without the table and exits with 0 only if
         /// every check held (`burst:NAME` is one of its scenes: plenty, contended, handover, seeds).
+        /// `density` boots several hosts and tells how many guests fit.
         #[arg(long, value_name = "NAME|FILE")]
         scenario: Option<String>,
         /// The board, instead of the one that the description names.
@@ -266,6 +268,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                     ExitCode::FAILURE
                 });
             }
+            if scenario.as_deref() == Some(density::NAME) {
+                let files = density::Files { report, plot };
+                return fits(&density::run(&paths, &cargo, mirror.as_deref(), &files)?);
+            }
             let show = if headless {
                 Show::Plain
             } else {
@@ -432,6 +438,19 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Prints checks; the exit status that they make.
+fn fits(checks: &[operator::Check]) -> Result<ExitCode> {
+    for check in checks {
+        let verdict = if check.ok { "ok  " } else { "FAIL" };
+        println!("{verdict} {}: {}", check.name, check.detail);
+    }
+    Ok(if checks.iter().all(|check| check.ok) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn kernel_choice(debug: bool, kernel: Option<PathBuf>) -> image::Kernel {

@@ -19,6 +19,18 @@ pub trait Kernel {
     ///
     /// # Errors
     /// When it cannot be read.
+    fn verify(&self) -> Result<u64, String> {
+        self.set.verify().map_err(|lost| {
+            format!(
+                "at {:#x} of {:#x} found {:#018x} expected {:#018x}",
+                lost.offset,
+                self.set.bytes(),
+                lost.found,
+                lost.expected
+            )
+        })
+    }
+
     fn vmstat(&self) -> io::Result<String>;
 }
 
@@ -110,16 +122,17 @@ impl<K: Kernel, C: Clock> Agent<K, C> {
                     took.as_millis()
                 ))
             }
-            Command::Verify => match self.set.verify() {
-                Ok(bytes) => Ok(format!("verified {bytes}")),
-                Err(lost) => Err(format!(
-                    "at {:#x} of {:#x} found {:#018x} expected {:#018x}",
-                    lost.offset,
-                    self.set.bytes(),
-                    lost.found,
-                    lost.expected
-                )),
-            },
+            Command::Verify => Ok(format!("verified {}", self.verify()?)),
+            Command::Work { bytes } => {
+                let mut worked = 0;
+                while worked < bytes {
+                    match self.verify()? {
+                        0 => return Err("there is nothing to read".to_owned()),
+                        more => worked += more,
+                    }
+                }
+                Ok(format!("worked {worked}"))
+            }
             Command::Free => {
                 let bytes = self.set.bytes();
                 self.set.clear();
@@ -230,7 +243,7 @@ mod tests {
     #[test]
     fn each_line_gets_one_answer_with_its_tag() {
         let answers = serve(
-            "#1 hello\n\n#2 touch 2097152\n#3 verify\nmeminfo\n#5 oom\n#6 free\n#7 verify\n#8 grow\nexit\nverify\n",
+            "#1 hello\n\n#2 touch 2097152\n#3 verify\nmeminfo\n#5 oom\n#6 work 3000000\n#6 free\n#7 verify\n#8 grow\nexit\nverify\n",
         );
         let expected = [
             "#1 ok workload 0.1.0 seed 0xabc",
@@ -238,9 +251,10 @@ mod tests {
             "#3 ok verified 2097152",
             "ok total_kib 1000 available_kib 500 free_kib 300 balloon_kib 80 huge_kib 0 hugetlb_kib 0",
             "#5 ok oom_kills 2",
+            "#6 ok worked 4194304",
             "#6 ok freed 2097152",
             "#7 ok verified 0",
-            "#8 error no command \"grow\"; there are hello, touch, verify, free, meminfo, burst, stall, oom, exit",
+            "#8 error no command \"grow\"; there are hello, touch, verify, work, free, meminfo, burst, stall, oom, exit",
             "ok bye",
         ];
         assert_eq!(answers.len(), expected.len(), "{answers:#?}");

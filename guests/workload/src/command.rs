@@ -21,6 +21,11 @@ pub enum Command {
     },
     /// `verify`: read everything back.
     Verify,
+    /// `work BYTES`: read everything back again and again, until so much has been read.
+    Work {
+        /// Bytes.
+        bytes: u64,
+    },
     /// `free`: give everything up.
     Free,
     /// `meminfo`: what the kernel says.
@@ -61,7 +66,7 @@ impl fmt::Display for CommandError {
         match self {
             Self::Unknown(verb) => write!(
                 f,
-                "no command {verb:?}; there are hello, touch, verify, free, meminfo, burst, stall, oom, exit"
+                "no command {verb:?}; there are hello, touch, verify, work, free, meminfo, burst, stall, oom, exit"
             ),
             Self::Load(load) => write!(
                 f,
@@ -124,6 +129,9 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
             ramp: Duration::from_millis(number("touch", "a number of milliseconds", Some(0))?),
         },
         "verify" => Command::Verify,
+        "work" => Command::Work {
+            bytes: number("work", "a number of bytes", None)?,
+        },
         "free" => Command::Free,
         "meminfo" => Command::MemInfo,
         "burst" => Command::Burst(match load {
@@ -177,6 +185,7 @@ mod tests {
         for (text, command) in [
             ("hello", Command::Hello),
             (" verify ", Command::Verify),
+            ("work 4096", Command::Work { bytes: 4096 }),
             ("free", Command::Free),
             (
                 "burst fault 4096",

@@ -20,8 +20,12 @@ use std::time::{Duration, Instant};
 /// Wall time for anything that has to happen. Nothing asserts how long it took: this only ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long an agent may take for an answer where several are asked, in milliseconds of the board's time.
+const ANSWER_MS: u64 = 240_000;
 /// How often memory is looked at while something is awaited.
 pub const EVERY: Duration = Duration::from_millis(100);
+/// For so many times as long as a look takes the machine is left alone after it.
+const LEFT_ALONE: u32 = 5;
 /// Looks at two guests or more that a case must have had.
 const LEAST_LOOKS: u64 = 1;
 
@@ -33,8 +37,8 @@ pub struct Rig {
     guests: u16,
     said: Vec<String>,
     watch: Watch,
-    /// When memory was looked at last.
-    walked: Option<Instant>,
+    /// When memory is looked at next.
+    next_walk: Option<Instant>,
     /// How often that is done at most.
     look_every: Duration,
     _qemu: Qemu,
@@ -61,7 +65,7 @@ impl Rig {
             guests: 0,
             said: Vec::new(),
             watch: Watch::new(probe),
-            walked: None,
+            next_walk: None,
             look_every: EVERY,
             _qemu: qemu,
         };
@@ -120,12 +124,11 @@ impl Rig {
 
     /// Looks at the machine's memory from outside, unless that was done a moment ago.
     fn glance(&mut self) -> Result<()> {
-        if self
-            .walked
-            .is_none_or(|walked| walked.elapsed() >= self.look_every)
-        {
+        let now = Instant::now();
+        if self.next_walk.is_none_or(|next| now >= next) {
             self.watch.look()?;
-            self.walked = Some(Instant::now());
+            // The more there is to look at the less often, so that the machine gets on.
+            self.next_walk = Some(now + self.look_every + now.elapsed() * LEFT_ALONE);
         }
         Ok(())
     }
@@ -297,6 +300,48 @@ impl Rig {
             }
         }
         Ok(None)
+    }
+
+    /// Gives guests' agents a command each and waits for all answers; `seen` gets every sample meanwhile. Who answers with an
+    /// error, whose kernel kills a process, or who says nothing for too long by the board's clock, has an error for an answer.
+    ///
+    /// # Errors
+    /// When the board itself is silent, or a promise is broken.
+    pub fn ask_all(
+        &mut self,
+        commands: &[(String, String)],
+        mut seen: impl FnMut(&Snapshot),
+    ) -> Result<Vec<Result<String, String>>> {
+        let mut waiting = Vec::new();
+        for (name, command) in commands {
+            let guest = self.id(name)?;
+            waiting.push((name, self.agents.send(&mut self.board, guest, command)?));
+        }
+        let mut answers: Vec<Option<Result<String, String>>> = vec![None; waiting.len()];
+        let begin_ms = self.look()?.t_ms;
+        while answers.iter().any(Option::is_none) {
+            self.board.pump(EVERY);
+            let snapshot = self.look()?;
+            seen(&snapshot);
+            let guests = (0..self.guests).map(GuestId);
+            self.agents.poll(&mut self.board, guests);
+            for ((name, ticket), answer) in waiting.iter().zip(&mut answers) {
+                if answer.is_some() {
+                    continue;
+                }
+                let row = snapshot.guest(name).and_then(|guest| guest.row);
+                *answer = self.agents.answer(ticket).or_else(|| {
+                    if row.is_some_and(|row| row.oom_kills > 0) {
+                        Some(Err("its kernel killed a process".to_owned()))
+                    } else if snapshot.t_ms >= begin_ms + ANSWER_MS {
+                        Some(Err("it does not answer".to_owned()))
+                    } else {
+                        None
+                    }
+                });
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// A guest as it is now.
