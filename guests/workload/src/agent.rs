@@ -19,18 +19,6 @@ pub trait Kernel {
     ///
     /// # Errors
     /// When it cannot be read.
-    fn verify(&self) -> Result<u64, String> {
-        self.set.verify().map_err(|lost| {
-            format!(
-                "at {:#x} of {:#x} found {:#018x} expected {:#018x}",
-                lost.offset,
-                self.set.bytes(),
-                lost.found,
-                lost.expected
-            )
-        })
-    }
-
     fn vmstat(&self) -> io::Result<String>;
 }
 
@@ -169,6 +157,18 @@ impl<K: Kernel, C: Clock> Agent<K, C> {
         let said = burst::in_a_child(load).map_err(|error| error.to_string())?;
         let kills = self.vmstat()?.oom_kills.saturating_sub(before);
         Ok(format!("burst {said} kills {kills}"))
+    }
+
+    fn verify(&self) -> Result<u64, String> {
+        self.set.verify().map_err(|lost| {
+            format!(
+                "at {:#x} of {:#x} found {:#018x} expected {:#018x}",
+                lost.offset,
+                self.set.bytes(),
+                lost.found,
+                lost.expected
+            )
+        })
     }
 
     fn vmstat(&self) -> Result<VmStat, String> {

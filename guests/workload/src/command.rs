@@ -222,7 +222,7 @@ mod tests {
             ("verify all", "unexpected \"all\" after the command"),
             (
                 "grow",
-                "no command \"grow\"; there are hello, touch, verify, free, meminfo, burst, stall, oom, exit",
+                "no command \"grow\"; there are hello, touch, verify, work, free, meminfo, burst, stall, oom, exit",
             ),
             (
                 "burst dust 5",

@@ -8,20 +8,17 @@ const fn ample_mib(mix: &Mix) -> u64 {
     2 * mix.peak_mib + 256
 }
 
-/// One guest that has memory to spare.
-pub fn alone(mix: &Mix) -> String {
-    fixed(mix, &[(1, ample_mib(mix))])
-}
-
-/// One static guest of each size.
-pub fn fixed(_: &Mix, sizes: &[(u64, u64)]) -> String {
-    let pool_mib: u64 = sizes.iter().map(|(_, size_mib)| size_mib).sum();
+/// A static guest that has memory to spare, and then one of each size.
+pub fn fixed(mix: &Mix, sizes: &[(u64, u64)]) -> String {
+    let mut all = vec![(0, ample_mib(mix))];
+    all.extend_from_slice(sizes);
+    let pool_mib: u64 = all.iter().map(|(_, size_mib)| size_mib).sum();
     let mut text = head("static", pool_mib + 2, 2);
-    for (count, size_mib) in sizes {
+    for (count, size_mib) in all {
         let _ = write!(
             text,
             "\n[[guest]]\nname = \"{}\"\nkernel = \"debian\"\nstartup = \"{size_mib}MiB\"\ndynamic = false\n",
-            name(*count)
+            name(count)
         );
     }
     text

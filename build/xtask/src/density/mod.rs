@@ -60,17 +60,13 @@ pub fn run(
         mirror,
         mix: &mix,
     };
-    let alone = host.measure("alone", &hosts::alone(&mix), Turn::All)?;
-    let best = alone
-        .rates
-        .first()
-        .copied()
-        .flatten()
-        .context("the guest that has memory to spare does not get through the rounds")?;
     let sizes = mix.static_sizes();
     let fixed = host.measure("static", &hosts::fixed(&mix, &sizes), Turn::All)?;
+    let (ample, shares) = fixed.rates.split_first().context("no guest was measured")?;
+    let best =
+        ample.context("the guest that has memory to spare does not get through the rounds")?;
     let mut most_static = 0;
-    for ((count, size_mib), rate) in sizes.iter().zip(&fixed.rates) {
+    for ((count, size_mib), rate) in sizes.iter().zip(shares) {
         println!(
             "static: {count} guests of {size_mib} MiB: {}",
             said(*rate, best)
