@@ -3,14 +3,20 @@
 use crate::cargo::Cargo;
 use crate::image::{self, Flavour};
 use crate::paths::{Paths, write_if_changed};
+use crate::progress;
 use crate::verdict::Counts;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use qemu_machine::{Count, Machine};
 use system::Scale;
-use system_tests::{Rig, Setting, lisa};
+use system_tests::{Rig, Setting, lisa, moves};
 
 /// Microsoft's acceptance cases, by their names.
 pub const LISA_SUITE: &str = "lisa";
+
+/// What is left of whole pieces after long use.
+pub const MOVES_SUITE: &str = "moves";
+/// Pieces that move in a usual run.
+const USUAL_MOVES: u64 = 300;
 
 /// Builds `systems/tests/NAME.toml` for a machine whose time is the guests' own, however busy the host is.
 fn setting(paths: &Paths, cargo: &Cargo, mirror: Option<&str>, name: &str) -> Result<Setting> {
@@ -58,6 +64,42 @@ pub fn lisa(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Counts
     }
     println!(
         "{LISA_SUITE}: {} passed, {} failed",
+        counts.passed, counts.failed
+    );
+    Ok(counts)
+}
+
+/// Lets memory go to and fro between two Linux guests: so many pieces as `MOVES` in the environment says.
+///
+/// # Errors
+/// When the system cannot be built or started, or `MOVES` is no number.
+pub fn moves(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Counts> {
+    let pieces = match std::env::var("MOVES") {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("MOVES is {text:?}; it is a number of pieces"))?,
+        Err(_) => USUAL_MOVES,
+    };
+    let setting = setting(paths, cargo, mirror, MOVES_SUITE)?;
+    let log = paths.logs().join(format!("{MOVES_SUITE}.log"));
+    let result = progress::step(&format!("move {pieces} pieces to and fro"), || {
+        Ok(Rig::boot(&setting, &log).and_then(|mut rig| moves::run(&mut rig, pieces)))
+    })?;
+    let counts = match result {
+        Ok(said) => {
+            println!("  {MOVES_SUITE}: {said}");
+            Counts {
+                passed: 1,
+                failed: 0,
+            }
+        }
+        Err(error) => {
+            println!("    {MOVES_SUITE}: {error:#} (log: {})", log.display());
+            Counts::FAILED
+        }
+    };
+    println!(
+        "{MOVES_SUITE}: {} passed, {} failed",
         counts.passed, counts.failed
     );
     Ok(counts)

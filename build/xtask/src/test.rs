@@ -5,7 +5,7 @@
 use crate::cargo::{Cargo, Target};
 use crate::image::{self, Flavour, Kernel};
 use crate::laboratory::{self, LAB_SUITE};
-use crate::linux_tests::{self, LISA_SUITE};
+use crate::linux_tests::{self, LISA_SUITE, MOVES_SUITE};
 use crate::paths::{Paths, write_if_changed};
 use crate::run::Run;
 use crate::verdict::{Counts, ends, host_result, judge};
@@ -146,6 +146,7 @@ impl Tests<'_> {
                 BOOTSTORM_SUITE,
                 LISA_SUITE,
                 burst::SUITE,
+                MOVES_SUITE,
             ])
             .collect();
         let names_a_suite = self
@@ -205,6 +206,9 @@ impl Tests<'_> {
             }
             if wanted(burst::SUITE) {
                 sum.add(burst::suite(self.paths, self.cargo, self.mirror)?);
+            }
+            if wanted(MOVES_SUITE) {
+                sum.add(linux_tests::moves(self.paths, self.cargo, self.mirror)?);
             }
         }
         Ok(sum)

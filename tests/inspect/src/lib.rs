@@ -50,6 +50,9 @@ pub struct Figures {
     pub guests: usize,
     /// Pieces of memory that guests have mapped.
     pub guest_pieces: usize,
+    /// How much of a guest's memory is mapped by frames of 2 MiB, in percent, rounded down, of the guest with the least; none where
+    /// no guest has memory.
+    pub least_whole_percent: Option<u8>,
     /// Pieces that are in the memory server's ledger.
     pub ledger_pieces: usize,
     /// Pieces of the pool, read and found zero.

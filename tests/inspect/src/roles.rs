@@ -168,11 +168,16 @@ impl Roles<'_> {
             let used = self.threads_of(space).next().is_some();
             let mut owners = BTreeSet::new();
             let mut pieces = 0;
+            let (mut bytes, mut whole_bytes) = (0, 0);
             for leaf in space.walk.leaves.iter().filter(|leaf| self.is_ram(leaf)) {
                 let place = self.ledger.place(leaf.paddr);
                 match place {
                     Some((_, Place::Guest(owner))) => {
                         pieces += 1;
+                        bytes += leaf.bytes();
+                        if leaf.bits == PIECE_BITS {
+                            whole_bytes += leaf.bytes();
+                        }
                         owners.insert(owner);
                     }
                     // `free` complains.
@@ -193,6 +198,11 @@ impl Roles<'_> {
             if let Some(vcpu) = vcpu {
                 findings.figures.guests += 1;
                 findings.figures.guest_pieces += pieces;
+                if let Some(percent) = (100 * whole_bytes).checked_div(bytes) {
+                    let percent = u8::try_from(percent).unwrap_or(u8::MAX);
+                    let least = &mut findings.figures.least_whole_percent;
+                    *least = Some(least.map_or(percent, |least| least.min(percent)));
+                }
                 for owner in owners {
                     guests.entry(owner).or_default().push(space.asid);
                     vcpus.insert(owner, vcpu);

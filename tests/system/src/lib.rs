@@ -5,13 +5,14 @@
 //! once more after it. At every look at the system, its memory is looked at from outside as well ([`Watch`]): who maps what
 //! must be what the system promises. Adding a case: a function in [`cases`] and a line in its `ALL`.
 //!
-//! Linux guests at work are the scenarios' (their checks); what is theirs alone is in [`lisa`] and the cases for Linux.
+//! Linux guests at work are the scenarios' (their checks); what is theirs alone is in [`lisa`], [`moves`] and the cases for Linux.
 //!
 //! Not for: what can be seen from inside one component (its own tests).
 #![forbid(unsafe_code)]
 
 pub mod cases;
 pub mod lisa;
+pub mod moves;
 mod rig;
 mod watch;
 

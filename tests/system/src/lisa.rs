@@ -38,6 +38,8 @@ enum Pages {
     Huge,
 }
 
+/// What a case does with a guest.
+type Case = fn(&mut Rig, &str, Pages) -> Result<()>;
 /// A case's name, and how it came out.
 pub type Outcome = (String, Result<()>);
 
@@ -50,7 +52,7 @@ pub fn run(rig: &mut Rig, mut done: impl FnMut(&Outcome)) -> Result<()> {
         rig.wait_agent(name)?;
     }
     rig.wait_agent(OTHER)?;
-    const CASES: [(&str, fn(&mut Rig, &str, Pages) -> Result<()>); 5] = [
+    const CASES: [(&str, Case); 5] = [
         ("hot_add", hot_add),
         ("hot_add upper limit", hot_add_upper_limit),
         ("balloon_up", balloon_up),

@@ -37,12 +37,29 @@ fn a_sound_system_is_sound() {
             leaves: 24,
             guests: 2,
             guest_pieces: 6,
+            least_whole_percent: Some(100),
             ledger_pieces: 11,
             zero_pieces: 3,
             ..Figures::default()
         }
     );
     assert!(seen.capabilities > 70 && seen.objects > 30 && seen.tables > 10);
+}
+
+#[test]
+fn a_piece_that_is_mapped_in_parts_is_not_whole() {
+    let mut system = System::new();
+    let guest = system.guests[0];
+    system.made.unmap(guest, GUEST_RAM);
+    for page in 0..8 {
+        let offset = page << 12;
+        system
+            .made
+            .map(guest, GUEST_RAM + offset, piece(0) + offset, 12, ALL);
+    }
+    let seen = look(&system.made).figures;
+    // 4 MiB of 4 MiB and 32 KiB.
+    assert_eq!(seen.least_whole_percent, Some(99));
 }
 
 #[test]
