@@ -22,11 +22,18 @@ use rhythm::{Rhythm, Sign};
 rt::component!(serve);
 
 /// The memory server behind its endpoint.
-struct Memory(Endpoint);
+struct Memory {
+    endpoint: Endpoint,
+    /// What it was told to do, and not only asked.
+    orders: u32,
+}
 
 impl MemoryServer for Memory {
     fn call(&mut self, request: &memory::Request) -> Option<memory::Reply> {
-        cap::call_value(self.0, request, None).ok()
+        if let memory::Request::SetTarget { .. } | memory::Request::Revoke { .. } = request {
+            self.orders = self.orders.wrapping_add(1);
+        }
+        cap::call_value(self.endpoint, request, None).ok()
     }
 }
 
@@ -45,7 +52,10 @@ impl Counting for Pmu {
 /// The tables of all guests: large for a stack.
 static SERVICE: spin::Mutex<Service<Memory>> = spin::Mutex::new(Service::new(
     Pieces(0),
-    Memory(Endpoint::new(slots::MEMORY)),
+    Memory {
+        endpoint: Endpoint::new(slots::MEMORY),
+        orders: 0,
+    },
 ));
 
 fn now_ms() -> u64 {
@@ -61,8 +71,10 @@ struct Alarm {
 impl Alarm {
     /// Makes sure that it comes at this time at the latest. One that is set for earlier stays: it costs a wake-up, a new one
     /// a call. What the timer refuses is asked for again with the next message.
-    fn wake_by(&mut self, due_ms: u64) {
-        if self.at_ms.is_some_and(|at_ms| at_ms <= due_ms) {
+    fn wake_by(&mut self, due_ms: u64, now_ms: u64) {
+        // One whose time has passed without a signal is lost.
+        let is_set = |at_ms| (now_ms..=due_ms).contains(&at_ms);
+        if self.at_ms.is_some_and(is_set) {
             return;
         }
         let at_ticks = rt::time::ticks_from_us(due_ms.saturating_mul(1000), rt::frequency_hz());
@@ -97,6 +109,16 @@ fn sign(request: &Request, answer: &Reply) -> Sign {
         | (_, Reply::Refused(_)) => Sign::Nothing,
         _ => Sign::Event,
     }
+}
+
+/// Decides. What comes of orders is looked at soon.
+fn decide(service: &mut Service<Memory>, rhythm: &mut Rhythm) {
+    let orders = service.memory().orders;
+    service.decide(now_ms());
+    if service.memory().orders != orders {
+        rhythm.note(Sign::Event, now_ms());
+    }
+    rhythm.decided(now_ms());
 }
 
 /// Answers one request.
@@ -140,8 +162,7 @@ fn serve(startup: Startup) {
             }
             if message.badge & signal::MEMORY != 0 {
                 rhythm.note(Sign::Event, now_ms());
-                service.decide(now_ms());
-                rhythm.decided(now_ms());
+                decide(&mut service, &mut rhythm);
             }
             None
         } else {
@@ -160,10 +181,9 @@ fn serve(startup: Startup) {
             }
         };
         if rhythm.is_due(now_ms()) {
-            service.decide(now_ms());
-            rhythm.decided(now_ms());
+            decide(&mut service, &mut rhythm);
         }
-        alarm.wake_by(rhythm.due_ms());
+        alarm.wake_by(rhythm.due_ms(), now_ms());
         received = match answered {
             Some(Some(answer)) => endpoint.reply_recv_value(&answer, None, reply),
             Some(None) => endpoint.reply_recv_malformed(reply),

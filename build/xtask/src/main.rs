@@ -27,7 +27,7 @@ mod test;
 mod verdict;
 mod watching;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use image::{Flavour, Format};
 use operator::{Afterwards, Show};
@@ -269,6 +269,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 });
             }
             if scenario.as_deref() == Some(density::NAME) {
+                let other = system.is_some() || board.is_some() || scale.is_some();
+                ensure!(
+                    !other && record.is_none() && kernel.is_none() && !debug,
+                    "`density` makes its own hosts: beside it there can be --report, --plot and --mirror"
+                );
                 let files = density::Files { report, plot };
                 return fits(&density::run(&paths, &cargo, mirror.as_deref(), &files)?);
             }
