@@ -4,18 +4,17 @@
 //! crate runs in the balancer component, in the simulator among its tests, and under a model checker.
 //!
 //! # The rules
-//! 1. *Demand* is now: visible minus available as the guest's last report says; at least visible when the guest shows that it
-//!    is short (`observe`). A guest that is short shows only what it sees, so it *needs* its demand with its buffer; any
-//!    other needs its demand and the low mark below which it would count as short.
+//! 1. *Demand* is now: visible minus available as the guest's last report says. A guest that is short of memory counts as
+//!    needing all that it sees; one that starves shows no more than that, and needs more each time that it got more
+//!    (`observe`).
 //! 2. *Want* = demand / (1 - buffer). *Floor* = minimum, what its kernel needs, and what it uses: no co-operative reclaim
 //!    goes below that (`floor`).
-//! 3. What is there for all is filled in by levels (`plan`): floors, needs, the buffers that guests have, what they used in
-//!    the last seconds, the buffers they lack, and last the surplus that they hold. The first level that does not fit is
-//!    shared by weight (`share`). So surplus stays where it is until somebody needs it; what a guest remembers is worth less
-//!    than what another needs, and less than nobody's buffer but that of a guest that came to want one a moment ago.
-//! 4. A move costs both guests, so memory moves for who lacks it: needs at once and to the piece; buffers from surplus at
-//!    once, from what another remembers or from another's buffer only after they were lacking for a second, and never for a
-//!    trifle.
+//! 3. What is there for all is filled in by levels (`plan`): floors, needs, what rising guests will need soon, buffers, what
+//!    guests used in the last seconds, and last the surplus that they hold. The first level that does not fit is shared by
+//!    weight (`share`). So surplus stays where it is until somebody needs it, and what a guest remembers is worth less than
+//!    what another needs and less than another's buffer.
+//! 4. A move costs both guests: a need is served to the piece, a buffer not for a trifle, and not before what came back is
+//!    clean.
 //! 5. Targets go down at once; they go up only by what is free of promises at this moment (two phases) (`decide`).
 //! 6. A guest that was asked to give back and gives nothing is late: others are asked in its place. It is reminded, and past
 //!    its deadline `Unresponsive` (`reclaim`). Old figures are no room (`guest`).
