@@ -155,12 +155,6 @@ pub enum Ending {
     Failed,
 }
 
-impl Ending {
-    const fn of(good: bool) -> Self {
-        if good { Self::Passed } else { Self::Failed }
-    }
-}
-
 impl Options {
     /// Plays, and prints what came of it.
     ///
@@ -202,7 +196,11 @@ impl Options {
         }
         print!("{}", verdict::text(&judgements));
         print!("{}", verdict::summary(&judgements));
-        Ok(Ending::of(judgements.iter().all(Judgement::ok)))
+        Ok(if judgements.iter().all(Judgement::ok) {
+            Ending::Passed
+        } else {
+            Ending::Failed
+        })
     }
 
     fn rows(&self, contestants: &[Contestant]) -> Result<Vec<Row>> {
@@ -265,7 +263,7 @@ impl Options {
             .iter()
             .filter_map(|density| density.ours_and_best(contestants))
             .all(|(ours, best, _)| ours >= best);
-        Ok(Ending::of(good))
+        Ok(if good { Ending::Passed } else { Ending::Failed })
     }
 
     fn fleet(&self, hosts: usize) -> Result<Ending> {
@@ -331,7 +329,7 @@ impl What {
                 let near = differences
                     .iter()
                     .all(|difference| difference.percent <= calibrate::DIFFERENCE_MAX_PERCENT);
-                Ok(Ending::of(near))
+                Ok(if near { Ending::Passed } else { Ending::Failed })
             }
             Self::List => {
                 for family in families::ALL {

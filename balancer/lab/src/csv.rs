@@ -8,9 +8,11 @@
 //! 0.0,Finance,300,1024
 //! ```
 //! One line for each guest and moment, in any order; `assigned_mib`, what the guest really had, may be left out. Between two
-//! moments demand runs straight. Time counts from the first moment of the file. A guest's settings are its startup, minimum and maximum in MiB, its buffer in percent and its
-//! weight, in this order, or each with its name as in `startup_mib=1024`; the last ones may be left out. A guest starts at its first moment. Lines that begin with `#` are comments, except for those
-//! above; without them the pool and the settings are chosen from the demand.
+//! moments demand runs straight. Time counts from the first moment of the file, and a guest starts at its first moment.
+//!
+//! A guest's settings are its startup, minimum and maximum in MiB, its buffer in percent and its weight, in this order, or each
+//! with its name as in `startup_mib=1024`; the last ones may be left out. Lines that begin with `#` are comments, except for
+//! those above; without them the pool and the settings are chosen from the demand.
 
 use crate::curve::{Curve, Point};
 use crate::families::{self, fitting_kib};

@@ -163,17 +163,13 @@ pub fn text(judgements: &[Judgement]) -> String {
     out
 }
 
-const fn name_of(unmet_ok: bool, moved_ok: bool) -> &'static str {
-    match (unmet_ok, moved_ok) {
+fn verdict(judged: &Judgement) -> &'static str {
+    match (judged.unmet_ok(), judged.moved_ok()) {
         (true, true) => "ok",
         (false, true) => "UNMET",
         (true, false) => "MOVED",
         (false, false) => "UNMET, MOVED",
     }
-}
-
-fn verdict(judged: &Judgement) -> &'static str {
-    name_of(judged.unmet_ok(), judged.moved_ok())
 }
 
 /// The lines that end a run: what fails by name, and how many do.

@@ -49,19 +49,16 @@ struct Limits {
 /// What each should have, with `goal` more (or less) on the host.
 fn balance(machines: &[Machine], goal: i64, limits: Limits) -> Vec<i64> {
     let mut targets: Vec<i64> = machines.iter().map(|machine| machine.has).collect();
-    let first = |grow: bool| {
-        (0..machines.len())
-            .filter(|index| machines[*index].has_enough() != grow)
-            .collect::<Vec<_>>()
-    };
     let all: Vec<usize> = (0..machines.len()).collect();
+    let (enough, short): (Vec<usize>, Vec<usize>) =
+        all.iter().partition(|index| machines[**index].has_enough());
     if goal > limits.dead_band {
-        let rest = change(machines, &mut targets, &first(true), goal, limits.change);
+        let rest = change(machines, &mut targets, &short, goal, limits.change);
         if rest >= goal {
             change(machines, &mut targets, &all, rest, limits.change);
         }
     } else if goal < -limits.dead_band {
-        let rest = change(machines, &mut targets, &first(false), goal, limits.change);
+        let rest = change(machines, &mut targets, &enough, goal, limits.change);
         if rest <= goal {
             change(machines, &mut targets, &all, rest, limits.change);
         }
