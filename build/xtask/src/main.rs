@@ -54,7 +54,7 @@ enum Command {
         system: Option<PathBuf>,
         /// What is played: a scenario that comes with the tool (seeds, bootstorm), in the system of its name unless another is
         /// given, or a file; or `burst`, which brings systems of its own, is played without the table and exits with 0 only if
-        /// every check held (`burst:NAME` is one of its scenes: plenty, contended, handover, seeds).
+        /// every check held (`burst:NAME` is one of its scenes: plenty, contended, handover, race, seeds).
         /// `density` boots several hosts and tells how many guests fit.
         #[arg(long, value_name = "NAME|FILE")]
         scenario: Option<String>,
@@ -254,10 +254,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             mirror,
         } => {
             setup::ensure(&paths, &setup::ALL, mirror.as_deref())?;
-            if let Some(only) = scenario.as_deref().and_then(burst::scene_of) {
+            if let Some(which) = scenario.as_deref().and_then(burst::scene_of) {
                 let checks = burst::Burst {
                     times,
-                    only,
+                    which,
                     report,
                     plot,
                 }

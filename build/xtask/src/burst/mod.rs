@@ -1,6 +1,6 @@
 //! `cargo xtask run --scenario burst`: guests use memory up at full speed, and none may have to kill a process for want of it.
 //!
-//! Each scene boots a system of its own (`systems/burst/NAME.toml`) on counted instructions and gives commands to the workload
+//! Each scene boots a system of its own (`systems/burst`) on counted instructions and gives commands to the workload
 //! agents in its guests; times are the guests' own. What is compared is one run of one machine: a guest that grows, and one
 //! that had its memory from the start.
 
@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result};
 use operator::Check;
 use qemu_machine::{Count, Machine};
 use scene::Scene;
+use scenes::{Description, Share};
 use std::path::PathBuf;
-use system::Scale;
 use system_tests::Setting;
 
 /// How often each load is played unless it is said.
@@ -25,18 +25,25 @@ pub const TIMES: u32 = 2;
 
 /// Whether a scenario's name is this one, and which of its scenes: `burst`, or `burst:NAME`.
 #[must_use]
-#[allow(
-    clippy::option_option,
-    reason = "no scenario of ours, all scenes, or one of them"
-)]
-pub fn scene_of(scenario: &str) -> Option<Option<String>> {
+pub fn scene_of(scenario: &str) -> Option<Which> {
     match scenario.split_once(':') {
-        None => (scenario == "burst").then_some(None),
-        Some((name, scene)) => (name == "burst").then(|| Some(scene.to_owned())),
+        None => (scenario == SUITE).then_some(Which::All),
+        Some((name, scene)) => (name == SUITE).then(|| Which::Named(scene.to_owned())),
     }
 }
 
-/// What `cargo xtask test` calls it.
+/// Which scenes are played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those that are tests.
+    Suite,
+    /// Those with this in their names.
+    Named(String),
+}
+
+/// Its name as a scenario, and as a suite of tests.
 pub const SUITE: &str = "burst";
 
 /// A share of it as a suite of tests: each load once in each guest.
@@ -46,7 +53,7 @@ pub const SUITE: &str = "burst";
 pub fn suite(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Counts> {
     let burst = Burst {
         times: 1,
-        only: None,
+        which: Which::Suite,
         report: Some(paths.logs().join("burst.json")),
         plot: Some(paths.logs().join("burst.svg")),
     };
@@ -62,8 +69,8 @@ pub fn suite(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Count
 pub struct Burst {
     /// How often each load is played in each guest.
     pub times: u32,
-    /// Only the scenes with this in their names.
-    pub only: Option<String>,
+    /// Which scenes.
+    pub which: Which,
     /// Where the report goes (JSON).
     pub report: Option<PathBuf>,
     /// Where the plot goes (SVG), one for each scene: its name is put before the extension.
@@ -78,11 +85,17 @@ impl Burst {
     pub fn run(&self, paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Vec<Check>> {
         let mut checks = Vec::new();
         let mut history = Vec::new();
-        for (name, play) in scenes::ALL {
-            if !self.only.as_deref().is_none_or(|part| name.contains(part)) {
+        for description in scenes::ALL {
+            let Description { name, play, .. } = description;
+            let is_wanted = match &self.which {
+                Which::All => true,
+                Which::Suite => description.share == Share::Suite,
+                Which::Named(part) => name.contains(part.as_str()),
+            };
+            if !is_wanted {
                 continue;
             }
-            let setting = setting(paths, cargo, mirror, name)?;
+            let setting = setting(paths, cargo, mirror, &description)?;
             let log = paths.logs().join(format!("burst-{name}.log"));
             let what = format!("bursts: {name}");
             let scene = progress::step(&what, || {
@@ -112,16 +125,16 @@ impl Burst {
     }
 }
 
-/// Builds `systems/burst/NAME.toml`, or the worked example.
-fn setting(paths: &Paths, cargo: &Cargo, mirror: Option<&str>, name: &str) -> Result<Setting> {
-    let (file, scale) = match name {
-        scenes::SEEDS => (paths.systems().join("seeds.toml"), Scale::Quarter),
-        name => (
-            paths.systems().join(format!("burst/{name}.toml")),
-            Scale::Full,
-        ),
-    };
-    let description = image::describe(&file, None, scale)?;
+/// Builds a scene's system.
+fn setting(
+    paths: &Paths,
+    cargo: &Cargo,
+    mirror: Option<&str>,
+    scene: &Description,
+) -> Result<Setting> {
+    let name = scene.name;
+    let file = paths.systems().join(scene.system);
+    let description = image::describe(&file, None, scene.scale)?;
     let built = image::build(paths, cargo, &description, Flavour::Release, mirror)?;
     let image = paths.out().join(format!("burst-{name}.img"));
     write_if_changed(&image, &built.image)?;

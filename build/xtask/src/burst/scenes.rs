@@ -3,22 +3,74 @@
 use super::scene::{Scene, Took};
 use anyhow::{Context as _, Result};
 use protocol::management::HostBody;
+use system::Scale;
 
-/// A scene: how it is played, each load so many times.
-type Play = fn(&mut Scene, u32) -> Result<()>;
+/// A scene.
+pub struct Description {
+    /// Its name.
+    pub name: &'static str,
+    /// Its system, below `systems/`.
+    pub system: &'static str,
+    /// How large that is made.
+    pub scale: Scale,
+    /// Whether the suite of tests plays it.
+    pub share: Share,
+    /// How it is played, each load so many times.
+    pub play: fn(&mut Scene, u32) -> Result<()>,
+}
 
-/// The scene in the worked example's system.
-pub const SEEDS: &str = "seeds";
+/// Who plays a scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// The suite of tests, too.
+    Suite,
+    /// Only who asks for the scenario: a race between a burst and the memory that is on its way to it, which the burst can
+    /// win.
+    Race,
+}
 
-/// All scenes by the names of their systems.
-pub const ALL: [(&str, Play); 4] = [
-    ("plenty", plenty),
-    ("contended", contended),
-    ("handover", handover),
-    (SEEDS, seeds),
+/// All scenes.
+pub const ALL: [Description; 5] = [
+    Description {
+        name: "plenty",
+        system: "burst/plenty.toml",
+        scale: Scale::Full,
+        share: Share::Suite,
+        play: plenty,
+    },
+    Description {
+        name: "contended",
+        system: "burst/contended.toml",
+        scale: Scale::Full,
+        share: Share::Suite,
+        play: contended,
+    },
+    Description {
+        name: "handover",
+        system: "burst/handover.toml",
+        scale: Scale::Full,
+        share: Share::Suite,
+        play: handover,
+    },
+    Description {
+        name: "race",
+        system: "burst/contended.toml",
+        scale: Scale::Full,
+        share: Share::Race,
+        play: race,
+    },
+    Description {
+        name: "seeds",
+        system: "seeds.toml",
+        scale: Scale::Quarter,
+        share: Share::Race,
+        play: seeds,
+    },
 ];
 
 const MIB: u64 = 1 << 20;
+/// What is played by bytes.
+const ALL_LOADS: [&str; 3] = ["fault", "tmpfs", "cache"];
 /// How much later than in a guest that had its memory from the start the first 2 MiB may be there, in microseconds.
 const FIRST_EXTRA_US: u64 = 10_000;
 /// The same for 256 MiB.
@@ -32,7 +84,7 @@ const FORKS: u32 = 500;
 fn plenty(scene: &mut Scene, times: u32) -> Result<()> {
     scene.meet(&["small", "large", "whole"])?;
     latency(scene, times)?;
-    loads(scene, times, 800)
+    loads(scene, times, &ALL_LOADS, 800)
 }
 
 /// Touches beyond what the guest had at its start, beside the same in a guest that had it all.
@@ -69,9 +121,9 @@ fn latency(scene: &mut Scene, times: u32) -> Result<()> {
 }
 
 /// Every load, from the startup size of the small guest to about its maximum, and up to `large_mib` in the large one.
-fn loads(scene: &mut Scene, times: u32, large_mib: u64) -> Result<()> {
-    for (guest, mib) in [("small", 160), ("large", large_mib)] {
-        for load in ["fault", "tmpfs", "cache"] {
+fn loads(scene: &mut Scene, times: u32, large: &[&str], large_mib: u64) -> Result<()> {
+    for (guest, mib, loads) in [("small", 160, &ALL_LOADS[..]), ("large", large_mib, large)] {
+        for load in loads {
             for _ in 0..times {
                 scene.burst(guest, &format!("{load} {}", mib * MIB))?;
                 scene.rest(REST_MS)?;
@@ -86,16 +138,35 @@ fn loads(scene: &mut Scene, times: u32, large_mib: u64) -> Result<()> {
     Ok(())
 }
 
-/// The same while the others use so much that what a burst needs is in their buffers.
+/// The same while the others use so much that what a burst needs is in their buffers. (Huge pages fault in at 4 GiB/s and more:
+/// see [`race`].)
 fn contended(scene: &mut Scene, times: u32) -> Result<()> {
+    others_work(scene)?;
+    // The others use about 500 MiB of the 1440 that targets may have, and hold a buffer on top.
+    loads(scene, times, &["tmpfs", "cache"], 600)?;
+    others_verify(scene)
+}
+
+/// A burst at the speed of huge pages that needs more than it has ahead while the rest is the others'.
+fn race(scene: &mut Scene, times: u32) -> Result<()> {
+    others_work(scene)?;
+    for _ in 0..times {
+        scene.burst("large", &format!("fault {}", 600 * MIB))?;
+        scene.rest(REST_MS)?;
+    }
+    others_verify(scene)
+}
+
+fn others_work(scene: &mut Scene) -> Result<()> {
     scene.meet(&["small", "large", "neighbour", "other"])?;
     // 64 MiB each of their own, and a buffer of a fifth.
     for (guest, mib) in [("neighbour", 224), ("other", 96)] {
         scene.ask(guest, &format!("touch {} 500", mib * MIB))?;
     }
-    scene.rest(REST_MS)?;
-    // The others use about 500 MiB of the 1440 that targets may have, and hold a buffer on top.
-    loads(scene, times, 600)?;
+    scene.rest(REST_MS)
+}
+
+fn others_verify(scene: &mut Scene) -> Result<()> {
     for guest in ["neighbour", "other"] {
         let said = scene.ask(guest, "verify")?;
         scene.check(&format!("{guest} kept its memory"), true, said);
