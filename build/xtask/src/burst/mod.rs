@@ -17,6 +17,8 @@ use operator::Check;
 use qemu_machine::{Count, Machine};
 use scene::Scene;
 use scenes::{Description, Share};
+#[cfg(test)]
+use std::path::Path;
 use std::path::PathBuf;
 use system_tests::Setting;
 
@@ -147,4 +149,28 @@ fn setting(
         logs: paths.logs(),
         programs: built.programs,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scenario_and_its_scenes_have_names() {
+        assert_eq!(scene_of("burst"), Some(Which::All));
+        let named = Some(Which::Named("handover".to_owned()));
+        assert_eq!(scene_of("burst:handover"), named);
+        assert_eq!(scene_of("seeds"), None);
+        assert_eq!(scene_of("bursts:plenty"), None);
+    }
+
+    #[test]
+    fn every_scene_has_its_system_and_the_suite_has_scenes() {
+        let systems = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../systems");
+        for scene in scenes::ALL {
+            assert!(systems.join(scene.system).is_file(), "{}", scene.name);
+        }
+        let played = scenes::ALL.iter().filter(|s| s.share == Share::Suite);
+        assert!(played.count() >= 3);
+    }
 }
