@@ -14,8 +14,10 @@ use protocol::balancer::{Flag, Row};
 const TESTED: [(&str, Pages); 2] = [("small", Pages::Small), ("huge", Pages::Huge)];
 /// The guest for which they give.
 const OTHER: &str = "other";
-/// What a workload takes to change its size, in milliseconds: slower than memory moves.
-const RAMP_MS: u64 = 5000;
+/// What a workload takes to change its size, in milliseconds: where memory comes from the pool, and where another guest has to give
+/// it up first. (How fast a guest may grow is another test's matter.)
+const RAMP_MS: u64 = 4000;
+const SLOW_RAMP_MS: u64 = 12_000;
 /// How long anything may take, in milliseconds.
 const PATIENCE_MS: u64 = 60_000;
 /// How long a limit is watched, in milliseconds.
@@ -29,7 +31,7 @@ const HUGETLB_KIB: u64 = 8 * 2048;
 /// minimum, and fits in without it.
 const GROWS_MIB: u64 = 160;
 const BEYOND_MIB: u64 = 260;
-const TAKES_MIB: u64 = 330;
+const TAKES_MIB: u64 = 390;
 
 /// What pages a guest's programs use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +143,8 @@ fn throughout(rig: &mut Rig, name: &str, what: &str, holds: impl Fn(&Row) -> boo
     }
 }
 
-fn touch(rig: &mut Rig, name: &str, mib: u64) -> Result<()> {
-    let said = ask(rig, name, &format!("touch {} {RAMP_MS}", mib << 20))?;
+fn touch(rig: &mut Rig, name: &str, mib: u64, ramp_ms: u64) -> Result<()> {
+    let said = ask(rig, name, &format!("touch {} {ramp_ms}", mib << 20))?;
     ensure!(
         field(&said, "touched") == Some(mib << 20),
         "{name} answers {said:?}"
@@ -177,7 +179,7 @@ fn has_its_pages(rig: &mut Rig, name: &str, pages: Pages, mib: u64) -> Result<()
 /// Memory that the guest never had is added while it runs, and its kernel has it.
 fn hot_add(rig: &mut Rig, name: &str, pages: Pages) -> Result<()> {
     let before_kib = inside(rig, name, "total_kib")?;
-    touch(rig, name, GROWS_MIB)?;
+    touch(rig, name, GROWS_MIB, RAMP_MS)?;
     let grown = until(rig, name, "more than it started with", |row| {
         let startup = row.settings.bounds.startup;
         row.assigned > startup && row.target.mib() <= row.assigned.mib() + GRAIN_MIB
@@ -195,7 +197,7 @@ fn hot_add(rig: &mut Rig, name: &str, pages: Pages) -> Result<()> {
 
 /// A guest that needs more than its maximum gets its maximum, and not a page more.
 fn hot_add_upper_limit(rig: &mut Rig, name: &str, pages: Pages) -> Result<()> {
-    touch(rig, name, BEYOND_MIB)?;
+    touch(rig, name, BEYOND_MIB, RAMP_MS)?;
     until(rig, name, "its maximum", |row| {
         row.assigned == row.settings.bounds.maximum && row.flag == Flag::AtMaximum
     })?;
@@ -213,9 +215,9 @@ fn hot_add_upper_limit(rig: &mut Rig, name: &str, pages: Pages) -> Result<()> {
 /// Memory that was there at the start is taken by the balloon when another guest needs it.
 fn balloon_up(rig: &mut Rig, name: &str, pages: Pages) -> Result<()> {
     // It holds something that must survive.
-    touch(rig, name, 8)?;
+    touch(rig, name, 8, 0)?;
     has_its_pages(rig, name, pages, 0)?;
-    touch(rig, OTHER, TAKES_MIB)?;
+    touch(rig, OTHER, TAKES_MIB, SLOW_RAMP_MS)?;
     let row = until(rig, name, "less than it started with", |row| {
         row.assigned < row.settings.bounds.startup
             && row.ballooned_mib > 0
@@ -250,7 +252,7 @@ fn balloon_up_lower_limit(rig: &mut Rig, name: &str, _: Pages) -> Result<()> {
 /// What the balloon took comes back when the guest needs it.
 fn balloon_down(rig: &mut Rig, name: &str, pages: Pages) -> Result<()> {
     ask(rig, OTHER, "free")?;
-    touch(rig, name, GROWS_MIB)?;
+    touch(rig, name, GROWS_MIB, SLOW_RAMP_MS)?;
     until(rig, name, "an empty balloon", |row| {
         row.ballooned_mib == 0
             && row.assigned >= row.settings.bounds.startup

@@ -13,10 +13,10 @@ const GUESTS: [&str; 2] = ["left", "right"];
 /// What a guest's program holds when it is its turn, and what it reads through its page cache then, in MiB.
 const HELD_MIB: u64 = 240;
 const CACHED_MIB: u64 = 40;
-/// How long a program takes for it, in milliseconds.
-const RAMP_MS: u64 = 4000;
+/// How long a program takes for it, in milliseconds: this is not about how fast memory moves.
+const RAMP_MS: u64 = 10_000;
 /// How long the other has to be asked for what it gave up, in milliseconds.
-const PAUSE_MS: u64 = 2000;
+const PAUSE_MS: u64 = 4000;
 /// Of each guest's memory this much has to be in whole pieces.
 const WHOLE_PERCENT: u8 = 95;
 
