@@ -101,13 +101,14 @@ fn latency(scene: &mut Scene, times: u32) -> Result<()> {
         Ok(all)
     };
     let (grown, whole) = (measure("large")?, measure("whole")?);
-    let parts: [(&str, fn(&Took) -> u64, u64); 2] = [
-        ("2 MiB", |took| took.first_us, FIRST_EXTRA_US),
-        ("256 MiB", |took| took.all_us, ALL_EXTRA_US),
-    ];
-    for (part, of, most_us) in parts {
-        let slowest = grown.iter().map(of).max().unwrap_or(u64::MAX);
-        let best = whole.iter().map(of).min().unwrap_or(0);
+    let first = |took: &Took| took.first_us;
+    let all = |took: &Took| took.all_us;
+    let slowest = |of: fn(&Took) -> u64| grown.iter().map(of).max().unwrap_or(u64::MAX);
+    let best = |of: fn(&Took) -> u64| whole.iter().map(of).min().unwrap_or(0);
+    for (part, slowest, best, most_us) in [
+        ("2 MiB", slowest(first), best(first), FIRST_EXTRA_US),
+        ("256 MiB", slowest(all), best(all), ALL_EXTRA_US),
+    ] {
         let extra_us = slowest.saturating_sub(best);
         scene.check(
             &format!("{part} beyond what the guest had"),
