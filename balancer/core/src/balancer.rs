@@ -170,6 +170,8 @@ pub struct Balancer<const N: usize = MAX_GUESTS> {
     pub(crate) supply: Supply,
     /// When the last decision was made.
     pub(crate) decided_ms: u64,
+    /// When memory last had to be taken from somebody for another's need.
+    pub(crate) taken_ms: Option<u64>,
 }
 
 impl<const N: usize> Balancer<N> {
@@ -190,6 +192,7 @@ impl<const N: usize> Balancer<N> {
             rounds: 0,
             supply: Supply::Enough,
             decided_ms: 0,
+            taken_ms: None,
         }
     }
 

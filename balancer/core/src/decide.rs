@@ -19,6 +19,10 @@ use protocol::units::{GuestId, Pieces};
 
 /// Less than this part of what a guest has is not taken from it, unless somebody needs it.
 const TAKE_PART: u32 = 128;
+/// Where memory had to be taken for a need within this time, it will be needed again: this part of all is then kept free of
+/// surplus, clean and at hand.
+const HEADROOM_MS: u64 = 10_000;
+const HEADROOM_PART: u32 = 16;
 /// So many pieces are not worth a request of their own, unless the guest needs them.
 const GIVE_PIECES: u32 = 1;
 
@@ -79,7 +83,13 @@ impl<const N: usize> Balancer<N> {
             clean: snapshot.host.pool.minus(snapshot.host.promised),
         };
         let (entries, capacity) = self.entries(&round);
-        let plan = plan(capacity.0, &entries);
+        let headroom = match self.taken_ms {
+            Some(at) if now_ms.saturating_sub(at) < HEADROOM_MS => {
+                self.host.total.0 / HEADROOM_PART
+            }
+            _ => 0,
+        };
+        let plan = plan(capacity.0, headroom, &entries);
         self.see_to_others(&mut round);
         self.serve_deflations(&mut round);
         self.supply = plan.supply;
@@ -184,7 +194,11 @@ impl<const N: usize> Balancer<N> {
     /// Targets go down to their goals. What only fills buffers waits until it is worth a guest's work; what somebody needs
     /// and is not free does not.
     fn lower(&mut self, round: &mut Round<N>, entries: &[Entry; N], plan: &Plan<N>) {
-        let is_needed = self.lacking(round, entries, plan) > round.budget || round.debt > Pieces(0);
+        let is_lacked = self.lacking(round, entries, plan) > round.budget;
+        if is_lacked {
+            self.taken_ms = Some(round.now_ms);
+        }
+        let is_needed = is_lacked || round.debt > Pieces(0);
         for (index, guest, goal) in sharing(&mut self.guests, &round.standings, plan) {
             let current = guest.account.target;
             let deflates_to = guest.deflates_to().unwrap_or_default();

@@ -123,8 +123,8 @@ pub(crate) struct Plan<const N: usize> {
     pub(crate) supply: Supply,
 }
 
-/// Shares `capacity` pieces among the guests that take part.
-pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<N> {
+/// Shares `capacity` pieces among the guests that take part. `headroom` pieces of it are for needs and buffers only.
+pub(crate) fn plan<const N: usize>(capacity: u32, headroom: u32, entries: &[Entry; N]) -> Plan<N> {
     let level = |index: usize| -> Shares<N> { entries.each_ref().map(|entry| entry.level(index)) };
     let mut below = level(FLOOR);
     let full = |goals: Shares<N>, reason: Reason, supply: Supply| Plan {
@@ -137,6 +137,10 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
     }
     for index in NEED..SURPLUS {
         let above = level(index);
+        let capacity = match index {
+            REMEMBERED => capacity.saturating_sub(headroom).max(total(&below) as u32),
+            _ => capacity,
+        };
         if total(&above) <= u64::from(capacity) {
             below = above;
             continue;
@@ -156,6 +160,7 @@ pub(crate) fn plan<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Plan<
             _ => full(goals, Reason::Enough, Supply::Enough),
         };
     }
+    let capacity = capacity.saturating_sub(headroom).max(total(&below) as u32);
     full(ahead(capacity, entries), Reason::Enough, Supply::Enough)
 }
 
@@ -271,7 +276,7 @@ mod tests {
 
         #[test]
         fn a_plan_fits_or_is_made_of_floors_and_leaves_nothing_idle(entries in entries(), capacity in 0u32..40_000) {
-            let plan = plan(capacity, &entries);
+            let plan = plan(capacity, 0, &entries);
             let most: u64 = entries.iter().map(|e| u64::from(e.level(SURPLUS).max(e.ahead).max(e.level(REMEMBERED) + e.rise))).sum();
             let expected = u64::from(capacity).clamp(all(&entries, FLOOR), most);
             let got = total(&plan.goals);
@@ -285,7 +290,7 @@ mod tests {
 
         #[test]
         fn a_lower_level_is_full_before_a_higher_one_has_anything(entries in entries(), capacity in 0u32..40_000) {
-            let plan = plan(capacity, &entries);
+            let plan = plan(capacity, 0, &entries);
             for level in NEED..SURPLUS {
                 let lacks = plan.goals.iter().zip(&entries).any(|(goal, e)| *goal < e.level(level));
                 if lacks {
@@ -306,7 +311,7 @@ mod tests {
             for entry in &mut entries {
                 entry.rise = 0;
             }
-            let plan = plan(capacity, &entries);
+            let plan = plan(capacity, 0, &entries);
             prop_assert!(total(&plan.goals) <= u64::from(capacity));
             let rooms = entries.each_ref().map(|e| e.level(SURPLUS).max(e.ahead) - e.level(REMEMBERED));
             let even = keep(capacity - all(&entries, REMEMBERED) as u32, &rooms);
@@ -325,7 +330,7 @@ mod tests {
             let mut entries = entries.map(|entry| Entry { rise: 0, ..entry });
             entries[3].rise = rise;
             let capacity = all(&entries, REMEMBERED) as u32 + spare;
-            let plan = plan(capacity, &entries);
+            let plan = plan(capacity, 0, &entries);
             prop_assert!(plan.goals[3] - entries[3].level(REMEMBERED) >= rise.min(spare));
             prop_assert!(total(&plan.goals) <= u64::from(capacity));
         }
@@ -335,7 +340,7 @@ mod tests {
             let mut entries = entries;
             entries[0].weight = entries[0].weight.min(3000);
             entries[1] = Entry { weight: entries[0].weight * 3, ..entries[0] };
-            let plan = plan(capacity, &entries);
+            let plan = plan(capacity, 0, &entries);
             prop_assert!(plan.goals[1] >= plan.goals[0]);
         }
 
@@ -343,7 +348,7 @@ mod tests {
         fn equals_get_the_same_within_a_piece(entries in entries(), capacity in 0u32..40_000) {
             let mut entries = entries;
             entries[7] = entries[2];
-            let plan = plan(capacity, &entries);
+            let plan = plan(capacity, 0, &entries);
             prop_assert!(plan.goals[2].abs_diff(plan.goals[7]) <= 1);
         }
     }
