@@ -103,7 +103,11 @@ impl Burst {
             let scene = progress::step(&what, || {
                 let mut scene = Scene::boot(name, &setting, &log)?;
                 if let Err(error) = play(&mut scene, self.times) {
-                    scene.check("goes to its end", false, format!("{error:#}"));
+                    scene.note(Check {
+                        name: "goes to its end".to_owned(),
+                        ok: false,
+                        detail: format!("{error:#}"),
+                    });
                 }
                 scene.finish();
                 Ok(scene)

@@ -152,12 +152,11 @@ impl Scene {
         Ok(took)
     }
 
-    /// Notes a check.
-    pub fn check(&mut self, what: &str, ok: bool, detail: String) {
+    /// Notes a check, under the scene's name.
+    pub fn note(&mut self, check: Check) {
         self.checks.push(Check {
-            name: format!("{}: {what}", self.name),
-            ok,
-            detail,
+            name: format!("{}: {}", self.name, check.name),
+            ..check
         });
     }
 
@@ -175,7 +174,11 @@ impl Scene {
                 played - cut,
                 longest_us / 1000
             );
-            self.check(&load, cut == 0 && kills == 0 && played > 0, detail);
+            self.note(Check {
+                name: load,
+                ok: cut == 0 && kills == 0 && played > 0,
+                detail,
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::scene::{Scene, Took};
 use anyhow::{Context as _, Result};
+use operator::Check;
 use protocol::management::HostBody;
 use system::Scale;
 
@@ -110,13 +111,13 @@ fn latency(scene: &mut Scene, times: u32) -> Result<()> {
         ("256 MiB", slowest(all), best(all), ALL_EXTRA_US),
     ] {
         let extra_us = slowest.saturating_sub(best);
-        scene.check(
-            &format!("{part} beyond what the guest had"),
-            extra_us <= most_us,
-            format!(
+        scene.note(Check {
+            name: format!("{part} beyond what the guest had"),
+            ok: extra_us <= most_us,
+            detail: format!(
                 "{slowest} us in a guest that grows, {best} us in one that had it from the start: {extra_us} us more, at most {most_us}"
             ),
-        );
+        });
     }
     Ok(())
 }
@@ -170,7 +171,11 @@ fn others_work(scene: &mut Scene) -> Result<()> {
 fn others_verify(scene: &mut Scene) -> Result<()> {
     for guest in ["neighbour", "other"] {
         let said = scene.ask(guest, "verify")?;
-        scene.check(&format!("{guest} kept its memory"), true, said);
+        scene.note(Check {
+            name: format!("{guest} kept its memory"),
+            ok: true,
+            detail: said,
+        });
     }
     Ok(())
 }
@@ -208,7 +213,11 @@ fn seeds(scene: &mut Scene, _: u32) -> Result<()> {
     scene.burst("Sales", &format!("fault {}", 300 * MIB))?;
     for guest in ["Finance", "Engineering", "Service"] {
         let said = scene.ask(guest, "verify")?;
-        scene.check(&format!("{guest} kept its memory"), true, said);
+        scene.note(Check {
+            name: format!("{guest} kept its memory"),
+            ok: true,
+            detail: said,
+        });
     }
     Ok(())
 }
