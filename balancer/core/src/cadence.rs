@@ -9,7 +9,7 @@ use crate::observe::Observed;
 /// The rarest reports: of a guest with much headroom, or of one that nothing can be given to.
 pub(crate) const CALM_MS: u32 = 1000;
 /// The most frequent: of a guest that is short.
-const PRESSED_MS: u32 = 10;
+pub(crate) const PRESSED_MS: u32 = 10;
 /// Of a guest whose use has not moved for [`STEADY_AFTER`] reports, at the most frequent.
 const STEADY_MS: u32 = 100;
 const STEADY_AFTER: u8 = 8;

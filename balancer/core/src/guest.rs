@@ -1,7 +1,7 @@
 //! What the balancer keeps of one guest: its settings, its account, its reports, and what it was asked for.
 
 use crate::balancer::Urgent;
-use crate::cadence::{CALM_MS, Cadence};
+use crate::cadence::{CALM_MS, Cadence, PRESSED_MS};
 use crate::floor::floor;
 use crate::observe::{Observer, Shortage, buffer_kib, low_mark_kib};
 use crate::plan::{Entry, Figures};
@@ -35,6 +35,8 @@ pub(crate) struct Guest {
     /// What a deflation waits to have, as of the report that said so.
     deflates_to: Option<Pieces>,
     cadence: Cadence,
+    /// When its next report was due after its last fresh figures, in milliseconds.
+    distance_ms: u32,
     status: StatusKeeper,
     reclaim: Option<Reclaim>,
     /// When it was last resumed: figures from before are not old, it could not give any.
@@ -53,6 +55,7 @@ impl Guest {
             report: Report::default(),
             deflates_to: None,
             cadence: Cadence::default(),
+            distance_ms: CALM_MS,
             status: StatusKeeper::default(),
             reclaim: None,
             resumed_ms: now_ms,
@@ -71,12 +74,18 @@ impl Guest {
         let Some(available_kib) = report.available_kib else {
             return (event, CALM_MS);
         };
-        // Figures that the guest did not refresh are no news, unless its VMM saw that it cannot run on.
+        // Figures that the guest did not refresh are no news, unless its VMM saw that it cannot run on. It is asked again as
+        // soon as it would have been: a guest that uses up what it has may be too busy to answer.
         if report.age_ms > 0
             && report.urgent != Urgency::Starved
             && self.observer.seen_ms().is_some()
         {
-            return (event, CALM_MS);
+            let in_ms = match (event, self.is_old(now_ms)) {
+                (Urgent::Yes, _) => PRESSED_MS,
+                (Urgent::No, true) => CALM_MS,
+                (Urgent::No, false) => self.distance_ms,
+            };
+            return (event, in_ms);
         }
         let percent = self.settings.buffer_percent;
         let owed_kib = report
@@ -87,6 +96,7 @@ impl Guest {
             .observe(now_ms, report, available_kib, percent, owed_kib);
         let half_buffer_kib = buffer_kib(seen.visible_kib, percent) / 2;
         let next_ms = self.cadence.next_ms(&seen, half_buffer_kib);
+        self.distance_ms = next_ms;
         if self.settings.mode == Mode::Static || self.at_maximum() {
             return (event, CALM_MS);
         }

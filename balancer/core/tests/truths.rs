@@ -221,3 +221,40 @@ fn what_a_guest_that_cannot_run_reported_free_is_a_figure_and_others_can_have_it
         assert!(world.balancer.host_row().reported.mib() <= 824);
     }
 }
+
+/// A guest that uses up what it has may be too busy to answer: what it said last, and how soon it was to be asked again, hold.
+#[test]
+fn a_guest_that_did_not_answer_is_asked_again_as_soon_as_it_would_have_been() {
+    for (used_mib, at_most_ms) in [(111, 150), (230, 30), (255, 10)] {
+        let mut balancer = Box::new(Balancer::<4>::new(Pieces(0)));
+        let world = World::new(1);
+        let settings = Settings {
+            mode: Mode::Dynamic,
+            bounds: Bounds {
+                minimum: pieces(128),
+                startup: pieces(STARTUP_MIB),
+                maximum: pieces(MAXIMUM_MIB),
+            },
+            buffer_percent: 20,
+            weight: 5000,
+            on_refusal: OnRefusal::Mark,
+            deadline_ms: 2000,
+            on_silence: OnSilence::Keep,
+        };
+        balancer.started(1000, GuestId(0), settings).unwrap();
+        balancer.decide(1000, &world.snapshot());
+        let mut report = Report {
+            visible_kib: STARTUP_MIB * 1024,
+            available_kib: Some((STARTUP_MIB - used_mib) * 1024),
+            ..Report::default()
+        };
+        let (fresh, _) = balancer.report(1100, GuestId(0), &report).unwrap();
+        assert!(fresh.in_ms <= at_most_ms, "{used_mib}: {fresh:?}");
+        report.age_ms = 40;
+        let (stale, _) = balancer.report(1140, GuestId(0), &report).unwrap();
+        assert_eq!(stale.in_ms, fresh.in_ms, "{used_mib} MiB used");
+        // For ever it is not: then a second apart, until it is silent.
+        let (old, _) = balancer.report(9000, GuestId(0), &report).unwrap();
+        assert_eq!(old.in_ms, 1000);
+    }
+}
