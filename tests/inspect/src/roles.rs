@@ -37,6 +37,9 @@ pub struct Ledger {
     pub pieces: BTreeMap<u64, Place>,
     /// Pieces that are in the ledger twice.
     twice: Vec<u64>,
+    /// The piece whose frame the memory server has copied for an answer. Between that and the move of its untyped, which is
+    /// the grant, it is still in the pool.
+    leaving: Option<u64>,
 }
 
 impl Ledger {
@@ -44,10 +47,13 @@ impl Ledger {
     #[must_use]
     pub fn find(picture: &Picture, anchor: &Anchor) -> Option<Self> {
         let threads = picture.threads.iter();
-        let (nodes, count) = threads
+        let (cspace, (nodes, count)) = threads
             .filter_map(|thread| thread.cspace)
-            .find_map(|(first, slots)| ledger_nodes(picture, first, slots))?;
+            .find_map(|(first, slots)| Some((first, ledger_nodes(picture, first, slots)?)))?;
         let mut ledger = Self::default();
+        if let Capability::Frame { address, .. } = picture.in_node(cspace, memory::OUTGOING) {
+            ledger.leaving = Some(anchor.physical(address));
+        }
         for (place, first) in nodes {
             for index in 0..count {
                 if let Capability::Untyped {
@@ -272,7 +278,8 @@ impl Roles<'_> {
         let pieces = self.ledger.pieces.iter();
         for (piece, _) in pieces.filter(|(_, place)| **place == Place::Pool) {
             let copies = frames.get(piece).copied().unwrap_or(0);
-            if copies != 1 {
+            let leaving = u32::from(self.ledger.leaving == Some(*piece));
+            if copies != 1 && copies != 1 + leaving {
                 findings.problems.push(format!(
                     "piece {piece:#x} is in the pool and has {copies} frame capabilities, not one"
                 ));

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The guests of `systems/tests/moves.toml`.
 const GUESTS: [&str; 2] = ["left", "right"];
 /// What a guest's program holds when it is its turn, and what it reads through its page cache then, in MiB.
-const HELD_MIB: u64 = 240;
+const HELD_MIB: u64 = 176;
 const CACHED_MIB: u64 = 40;
 /// How long a program takes for it, in milliseconds: this is not about how fast memory moves.
 const RAMP_MS: u64 = 10_000;
