@@ -164,8 +164,8 @@ pub(crate) fn plan<const N: usize>(capacity: u32, headroom: u32, entries: &[Entr
     full(ahead(capacity, entries), Reason::Enough, Supply::Enough)
 }
 
-/// All that anybody needs or remembers fits. What is left stays where it is, as surplus; what nobody has is promised ahead, to those with least beyond
-/// what they will need soon.
+/// All that anybody needs or remembers fits. What is left stays where it is, as surplus. What nobody has is promised ahead,
+/// to those with least beyond what they will need soon.
 fn ahead<const N: usize>(capacity: u32, entries: &[Entry; N]) -> Shares<N> {
     let kept = entries.each_ref().map(|entry| entry.level(REMEMBERED));
     let rises = entries.each_ref().map(|entry| entry.rise);

@@ -1,6 +1,6 @@
 //! The memory server's protocol.
 //!
-//! Which request a client may make is told by its badge: the table in `architecture.md` is enforced in the server.
+//! Which request a client may make is told by its badge: the server enforces it.
 
 use crate::units::{GuestId, PieceId, Pieces};
 use serde::{Deserialize, Serialize};
