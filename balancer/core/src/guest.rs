@@ -267,10 +267,10 @@ impl Guest {
             rise: match self.report.ahead_kib {
                 0 => 0,
                 // Not bounded by that: what it comes to need it needs.
-                _ => in_pieces(last.lately_kib).min(maximum.minus(want)).0,
+                _ => in_pieces(last.lately_kib).0,
             },
         };
-        Entry::new(&figures, weight)
+        Entry::new(&figures, weight).up_to(maximum)
     }
 
     /// Whether its figures are too old to take anything from it: it may use by now what they call available.

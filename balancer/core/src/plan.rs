@@ -19,6 +19,7 @@
 
 use crate::share::{Part, Shares, fill, keep, raise, total};
 use crate::why::Reason;
+use protocol::units::Pieces;
 
 /// Levels of a guest's memory.
 pub(crate) const LEVELS: usize = 6;
@@ -77,6 +78,13 @@ impl Entry {
         let [.., buffer, remembered, surplus] = &mut self.levels;
         *remembered = *buffer;
         *surplus = *buffer;
+        self
+    }
+
+    /// The same guest with no more ahead than fits its maximum beside what it remembers.
+    pub(crate) fn up_to(mut self, maximum: Pieces) -> Self {
+        let room = maximum.minus(Pieces(self.level(REMEMBERED)));
+        self.rise = self.rise.min(room.0);
         self
     }
 

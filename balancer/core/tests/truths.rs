@@ -258,3 +258,27 @@ fn a_guest_that_did_not_answer_is_asked_again_as_soon_as_it_would_have_been() {
         assert_eq!(old.in_ms, 1000);
     }
 }
+
+/// A guest whose use rises again, and that remembers much, is promised memory ahead: up to its maximum and no further, or the
+/// memory server would refuse it all.
+#[test]
+fn what_is_promised_ahead_of_a_rise_stays_within_the_maximum() {
+    let mut world = World::new(1);
+    let ahead = Report {
+        ahead_kib: MAXIMUM_MIB << 10,
+        ..Report::default()
+    };
+    for used_mib in [780, 780, 300, 300, 700] {
+        // Reports that are 400 ms apart.
+        world.now_ms -= 600;
+        let visible_mib = world.held_mib(0).max(used_mib);
+        world.second(&[(0, visible_mib, used_mib, ahead)]);
+        let target = world.account(0).target;
+        assert!(
+            target <= pieces(MAXIMUM_MIB),
+            "uses {used_mib} MiB: the target is {} MiB",
+            target.mib()
+        );
+    }
+    assert_eq!(world.account(0).target, pieces(MAXIMUM_MIB));
+}
