@@ -2,7 +2,8 @@
 
 use crate::curve::Cursor;
 use crate::ledger::Ledger;
-use crate::mechanism::{Flow, Mechanism, Reporting};
+use crate::linux::Frames;
+use crate::mechanism::{Flow, Mechanism, Plugging, Reporting};
 use crate::noise::Noise;
 use crate::policy::{Policy, Room, Target, Urgent, View};
 use crate::trace::{GuestTrace, Manner, Trace};
@@ -20,8 +21,8 @@ const DECIDE_EVERY_MS: u64 = 50;
 const BUSY_REPORT_MS: u64 = 100;
 const BUSY_MS: u64 = 2000;
 const TOUCHED_PIECES: u32 = 4;
-/// Linux looks for free pages to report every so often.
-const REPORTING_MS: u64 = 2000;
+/// So many times its startup memory a guest can be promised ahead of its need, as its VMM reports.
+const AHEAD_TIMES: u64 = 4;
 /// A guest that lacks an eighth of what it has for this long kills a program.
 const KILL_MS: u64 = 5000;
 /// KiB in a piece.
@@ -41,8 +42,7 @@ struct Guest {
     busy_until_ms: u64,
     touched: u32,
     urgent: Urgency,
-    /// The least that was free since Linux last looked for free pages, in pieces.
-    idle: u32,
+    frames: Frames,
     asked_since_ms: Option<u64>,
     lacking_since_ms: Option<u64>,
 }
@@ -54,8 +54,10 @@ pub struct Outcome {
     pub demand: u128,
     /// What of it found no memory.
     pub unmet: u128,
-    /// Pieces granted as growth after the warm-up.
+    /// Pieces granted as growth after the warm-up: what was promised before, when it is touched for the first time.
     pub moved: u64,
+    /// Pieces promised as growth, without a frame, after the warm-up.
+    pub promised: u64,
     /// Pieces granted again that had been reported free.
     pub touched: u64,
     /// Assigned memory, in KiB x ms.
@@ -91,6 +93,7 @@ impl Outcome {
             demand: self.demand + other.demand,
             unmet: self.unmet + other.unmet,
             moved: self.moved + other.moved,
+            promised: self.promised + other.promised,
             touched: self.touched + other.touched,
             assigned: self.assigned + other.assigned,
             decisions: self.decisions + other.decisions,
@@ -119,6 +122,8 @@ pub struct Level {
     pub demand_kib: u64,
     /// What it believes it has.
     pub visible_kib: u64,
+    /// What its programs can use of what they want: what it sees, but for what has no frame because none is clean.
+    pub usable_kib: u64,
 }
 
 /// A host while it runs.
@@ -252,7 +257,7 @@ impl<'a> Host<'a> {
             let level = self.live(now_ms, index);
             self.levels[index] = level;
             if counts {
-                let lack = level.demand_kib.saturating_sub(level.visible_kib);
+                let lack = level.demand_kib.saturating_sub(level.usable_kib);
                 let assigned = self.ledger.accounts()[index].assigned.mib() * 1024;
                 self.outcome.demand += u128::from(level.demand_kib * TICK_MS);
                 self.outcome.unmet += u128::from(lack * TICK_MS);
@@ -313,6 +318,7 @@ impl<'a> Host<'a> {
                 .give
                 .pieces(self.mechanism.give_kib_s, TICK_MS, willing);
             self.ledger.give(index, given);
+            guest.frames.gave(given);
         } else {
             guest.asked_since_ms = None;
             let wanted = account.target.0 - visible;
@@ -320,12 +326,22 @@ impl<'a> Host<'a> {
                 let most = guest
                     .grow
                     .pieces(self.mechanism.grow_kib_s, TICK_MS, wanted);
-                let grown = self.ledger.grow(index, most);
+                let grown = match self.mechanism.plugging {
+                    Plugging::Promised => self.ledger.earmark(index, most),
+                    Plugging::Granted => self.ledger.grow(index, most),
+                };
                 if grown > 0 {
                     guest.busy(now_ms);
-                    if now_ms > WARM_UP_MS {
-                        self.outcome.moved += u64::from(grown);
+                }
+                let counted = match self.mechanism.plugging {
+                    Plugging::Promised => {
+                        guest.frames.promised(grown);
+                        &mut self.outcome.promised
                     }
+                    Plugging::Granted => &mut self.outcome.moved,
+                };
+                if now_ms > WARM_UP_MS {
+                    *counted += u64::from(grown);
                 }
             }
         }
@@ -336,9 +352,13 @@ impl<'a> Host<'a> {
         let visible_kib = (account.assigned.0 + account.earmarked.0) as u64 * PIECE_KIB;
         let lack_kib = demand_kib.saturating_sub(visible_kib);
         self.guests[index].suffer(now_ms, lack_kib, visible_kib);
+        let without_frame = used.saturating_sub(account.assigned.0);
         Level {
             demand_kib,
             visible_kib,
+            usable_kib: demand_kib
+                .min(visible_kib)
+                .saturating_sub(u64::from(without_frame) * PIECE_KIB),
         }
     }
 
@@ -346,29 +366,29 @@ impl<'a> Host<'a> {
     fn touch_and_report(&mut self, now_ms: u64, index: usize, used: u32) {
         let guest = &mut self.guests[index];
         let account = self.ledger.accounts()[index];
-        let ready = used.max(guest.keep.min(account.target.0));
-        let missing = ready
-            .saturating_sub(account.assigned.0)
-            .min(account.earmarked.0);
+        let missing = guest.frames.missing(&account, used, guest.keep);
         if missing > 0 {
-            let came = self.ledger.touch(index, missing);
+            let touched = self.ledger.touch(index, missing);
+            let came = guest.frames.came(&account, touched);
             if used > account.assigned.0 {
-                guest.touched += came;
-                if came < (used - account.assigned.0).min(account.earmarked.0) {
+                guest.touched += touched;
+                if touched < (used - account.assigned.0).min(account.earmarked.0) {
                     // The frame is still being cleaned.
                     guest.urgent = Urgency::Event;
                 }
             }
-            self.outcome.touched += u64::from(came);
+            if now_ms > WARM_UP_MS {
+                self.outcome.moved += u64::from(came.grown);
+                self.outcome.touched += u64::from(came.again);
+            }
         }
-        let assigned = self.ledger.accounts()[index].assigned.0;
-        guest.idle = guest.idle.min(assigned.saturating_sub(used));
+        let account = self.ledger.accounts()[index];
         // Guests do not all look at the same moment.
-        if (now_ms + index as u64 * TICK_MS).is_multiple_of(REPORTING_MS) {
-            let beyond = assigned.saturating_sub(guest.keep);
-            self.ledger.report_free(index, guest.idle.min(beyond));
-            guest.idle = u32::MAX;
-        }
+        let spread_ms = index as u64 * TICK_MS;
+        let back = guest
+            .frames
+            .goes_back(now_ms, spread_ms, &account, used, guest.keep);
+        self.ledger.report_free(index, back);
     }
 
     /// A guest's VMM reports, if it is time.
@@ -404,7 +424,10 @@ impl<'a> Host<'a> {
             available_kib: Some(available_kib),
             age_ms: 0,
             reach_kib: None,
-            ahead_kib: 0,
+            ahead_kib: match self.mechanism.plugging {
+                Plugging::Promised => startup_kib * AHEAD_TIMES,
+                Plugging::Granted => 0,
+            },
             uptake: Uptake::Taken,
             free_kib: Some(available_kib),
             total_kib: Some(level.visible_kib),
@@ -451,7 +474,7 @@ impl Guest {
             busy_until_ms: 0,
             touched: 0,
             urgent: Urgency::Periodic,
-            idle: u32::MAX,
+            frames: Frames::new(trace.initial.0),
             asked_since_ms: None,
             lacking_since_ms: None,
         }

@@ -130,7 +130,23 @@ impl Ledger {
         granted
     }
 
-    /// Grants up to `pieces` that the guest had reported free. Returns how many.
+    /// Promises up to `pieces` to the guest as growth, without a frame: at most to the target. They come at the touch. Returns
+    /// how many.
+    pub fn earmark(&mut self, guest: usize, pieces: u32) -> u32 {
+        let account = self.accounts[guest];
+        let most = account.target.min(account.maximum).0;
+        let promised = most.saturating_sub(held(&account)).min(pieces);
+        self.replace(
+            guest,
+            Account {
+                earmarked: Pieces(account.earmarked.0 + promised),
+                ..account
+            },
+        );
+        promised
+    }
+
+    /// Grants up to `pieces` that the guest had reported free, or was promised. Returns how many.
     pub fn touch(&mut self, guest: usize, pieces: u32) -> u32 {
         let account = self.accounts[guest];
         let granted = account.earmarked.0.min(pieces).min(self.pool);

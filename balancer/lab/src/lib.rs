@@ -9,11 +9,13 @@
 //!   demand ends at visible.
 //! - Free page reporting: what has lain free for 2 s, beyond what the policy wants kept ready, goes back to the pool and
 //!   stays promised. It comes back at the touch.
+//! - What is plugged is promised and has no frame before its first touch ([`linux`]), so it can be promised ahead of the need.
 //! - The memory server's rules hold ([`ledger`]): nothing is granted before it came back and was cleaned, nothing is promised
 //!   twice, and a target that would is refused.
 //! - Memory moves at the speeds of a [`mechanism`]: ours, or that of a balloon of 4 KiB pages for rivals at their own pace.
 //! - *Unmet* is the integral of `min(demand, maximum) - visible` where that is positive, over the integral of `min(demand,
-//!   maximum)`, of all guests, after 10 s of warm-up. *Moved* is what was granted as growth in that time.
+//!   maximum)`, of all guests, after 10 s of warm-up; what is visible and waits for a clean frame counts as well. *Moved* is the
+//!   frames that were granted as growth in that time.
 //!
 //! # What the model leaves out
 //! Time of the CPU, the cost of a move for a guest's programs, fragmentation, swap, and that a guest that lacks memory runs
@@ -30,6 +32,7 @@ pub mod fleet;
 pub mod host;
 pub mod json;
 pub mod ledger;
+pub mod linux;
 pub mod mechanism;
 pub mod noise;
 pub mod plot;

@@ -14,6 +14,17 @@ pub struct Mechanism {
     pub clean_kib_s: u64,
     /// Whether free page reporting takes back what lies free.
     pub reporting: Reporting,
+    /// Whether a guest can be given memory without a frame.
+    pub plugging: Plugging,
+}
+
+/// How a guest comes to see more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugging {
+    /// What is plugged is promised, and has no frame before the guest touches it. So it can be promised ahead of the need.
+    Promised,
+    /// What is deflated has a frame.
+    Granted,
 }
 
 /// Free page reporting.
@@ -34,6 +45,7 @@ impl Mechanism {
         give_kib_s: 2 * GIB,
         clean_kib_s: GIB * 16 / 10,
         reporting: Reporting::On,
+        plugging: Plugging::Promised,
     };
 
     /// A balloon of 4 KiB pages: 0.86 GiB/s to inflate, 0.69 GiB/s to deflate and touch (the HyperAlloc benchmark on a Xeon
@@ -43,6 +55,7 @@ impl Mechanism {
         give_kib_s: GIB * 86 / 100,
         clean_kib_s: Self::OURS.clean_kib_s,
         reporting: Reporting::Off,
+        plugging: Plugging::Granted,
     };
 
     /// The same, so many times slower.
@@ -53,6 +66,7 @@ impl Mechanism {
             give_kib_s: self.give_kib_s / times,
             clean_kib_s: self.clean_kib_s / times,
             reporting: self.reporting,
+            plugging: self.plugging,
         }
     }
 

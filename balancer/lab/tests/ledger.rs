@@ -20,6 +20,7 @@ const BOUNDS: Bounds = Bounds {
 enum Step {
     Target(usize, u32),
     Grow(usize, u32),
+    Earmark(usize, u32),
     Touch(usize, u32),
     Give(usize, u32),
     ReportFree(usize, u32),
@@ -31,6 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (guest.clone(), 0u32..45).prop_map(|(guest, pieces)| Step::Target(guest, pieces)),
         (guest.clone(), 1u32..20).prop_map(|(guest, pieces)| Step::Grow(guest, pieces)),
+        (guest.clone(), 1u32..20).prop_map(|(guest, pieces)| Step::Earmark(guest, pieces)),
         (guest.clone(), 1u32..10).prop_map(|(guest, pieces)| Step::Touch(guest, pieces)),
         (guest.clone(), 1u32..20).prop_map(|(guest, pieces)| Step::Give(guest, pieces)),
         (guest, 1u32..20).prop_map(|(guest, pieces)| Step::ReportFree(guest, pieces)),
@@ -150,6 +152,19 @@ fn play(ledger: &mut Ledger, real: &mut Real, step: Step) {
         Step::Grow(guest, pieces) => {
             let granted = ledger.grow(guest, pieces);
             assert_eq!(granted, real.take(guest, pieces, Purpose::Grow));
+        }
+        Step::Earmark(guest, pieces) => {
+            let promised = ledger.earmark(guest, pieces);
+            // The memory server promises all or nothing: what the laboratory's guest is promised, and no piece more.
+            let client = Client::Vmm(GuestId(guest as u16));
+            if promised > 0 {
+                let reply = real.ask(client, Request::Earmark(Pieces(promised)));
+                assert_eq!(reply, Reply::Done);
+            }
+            if promised < pieces {
+                let more = real.ask(client, Request::Earmark(Pieces(1)));
+                assert!(matches!(more, Reply::Refused(_)), "{more:?}");
+            }
         }
         Step::Touch(guest, pieces) => {
             // Beyond its earmarks a touch would be growth, which a guest of the laboratory never does.

@@ -1,10 +1,12 @@
-//! What the tests have of the laboratory: the verdict over the policy.
+//! What the tests have of the laboratory: the verdict over the policy, and whether its guests are as real ones.
 
 use crate::paths::Paths;
 use crate::verdict::Counts;
 use crate::{progress, test};
 use anyhow::{Context as _, Result};
+use balancer_lab::calibrate::DIFFERENCE_MAX_PERCENT;
 use balancer_lab::verdict;
+use std::path::Path;
 
 /// The policy beside its rivals.
 pub const LAB_SUITE: &str = "lab";
@@ -39,5 +41,25 @@ pub fn short(paths: &Paths) -> Result<Counts> {
             .map(str::to_owned)
             .collect()
     });
+    Ok(counts)
+}
+
+/// Whether the laboratory's guests, given the demand of real ones, have the memory that those had: each guest counts.
+///
+/// # Errors
+/// When the recording cannot be read.
+pub fn calibrated(name: &str, recording: &Path) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for guest in balancer_lab::calibrate_file(recording)? {
+        if guest.percent <= DIFFERENCE_MAX_PERCENT {
+            counts.passed += 1;
+        } else {
+            counts.failed += 1;
+            println!(
+                "    {name}: the laboratory's {} is {:.1} % from the real one, more than {DIFFERENCE_MAX_PERCENT} %",
+                guest.guest, guest.percent
+            );
+        }
+    }
     Ok(counts)
 }

@@ -372,7 +372,7 @@ impl Tests<'_> {
         let recording = self.paths.logs().join(format!("{name}.csv"));
         let outcome = Run {
             report: Some(self.paths.logs().join(format!("{name}.json"))),
-            record: Some(recording),
+            record: Some(recording.clone()),
             plot: Some(self.paths.logs().join(format!("{name}.svg"))),
             watch: Some(BETWEEN_LOOKS),
             name: name.to_owned(),
@@ -393,6 +393,9 @@ impl Tests<'_> {
         }
         if counts == Counts::default() {
             counts.add(Counts::FAILED);
+        }
+        if [SEEDS_SUITE, BOOTSTORM_SUITE].contains(&name) {
+            counts.add(laboratory::calibrated(name, &recording)?);
         }
         println!("{name}: {} passed, {} failed", counts.passed, counts.failed);
         Ok(counts)
