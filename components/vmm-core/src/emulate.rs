@@ -102,6 +102,11 @@ impl<R: Registers> Emulator<R> {
         self.manner
     }
 
+    /// The registers.
+    pub const fn registers(&self) -> &R {
+        &self.registers
+    }
+
     /// The instruction has no result, or it is to be ignored.
     ///
     /// # Errors

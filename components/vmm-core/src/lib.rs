@@ -14,6 +14,7 @@
 pub mod alarms;
 pub mod emulate;
 pub mod exception;
+pub mod exits;
 pub mod fdt;
 pub mod follow;
 pub mod gic;
@@ -23,6 +24,7 @@ pub mod machine;
 pub mod pieces;
 pub mod psci;
 pub mod ram;
+pub mod stuck;
 pub mod syndrome;
 pub mod sysreg;
 pub mod tail;

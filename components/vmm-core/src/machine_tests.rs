@@ -10,12 +10,12 @@ use protocol::memory::{Purpose, Refusal, ReturnReason};
 #[path = "machine/truth_tests.rs"]
 mod truths;
 
-struct World {
-    supply: FakeSupply,
-    lists: FakeLists,
-    output: Vec<(Port, Vec<u8>)>,
+pub(crate) struct World {
+    pub supply: FakeSupply,
+    pub lists: FakeLists,
+    pub output: Vec<(Port, Vec<u8>)>,
     reports: Vec<Report>,
-    revoked: Vec<PieceId>,
+    pub revoked: Vec<PieceId>,
     keep: Pieces,
 }
 
@@ -88,7 +88,7 @@ impl Host for World {
     }
 }
 
-fn machine(startup: u32, hotplug: u32) -> (Machine, World) {
+pub(crate) fn machine(startup: u32, hotplug: u32) -> (Machine, World) {
     let storage = Box::leak(Box::new(Storage::new()));
     let bytes = u64::from(hotplug) << 21;
     let mut machine = Machine::new(storage, GicVersion::V3, Pieces(startup), bytes, 0);

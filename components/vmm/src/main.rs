@@ -2,7 +2,8 @@
 //!
 //! - [`host`]: the memory server, the console, the balancer and the vCPU as `vmm-core` sees them.
 //! - [`start`]: memory, kernel, initrd, device tree, first registers.
-//! - [`guest`]: the event loop: faults of the guest and signals.
+//! - [`guest`]: the receive loop: exits of the guest go to `vmm_core::exits`, signals to its machine.
+//! - [`cpu`]: the guest's registers and the counter as `vmm_core::exits` sees them.
 //! - [`clock`]: one alarm for everything that needs time.
 //! - [`faults`]: the second thread, which ends copies from memory that was taken away.
 //!
@@ -15,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod cpu;
 mod faults;
 mod guest;
 mod host;

@@ -1,10 +1,11 @@
 //! What is said of a guest that is not heard, or does not take what it is offered.
 
-use super::{Guest, State};
+use super::Guest;
 use cap::{Endpoint, Source, call_value};
 use core::fmt;
 use protocol::slots;
 use protocol::supervisor::{GuestState, Reply, Request};
+use vmm_core::exits::State;
 use vmm_core::machine::{Cause, News, Silence};
 
 /// SPSR's mode field: EL0 (Arm ARM, C5.2.19).
@@ -53,8 +54,7 @@ impl fmt::Display for Instead<'_> {
 impl Guest {
     /// Looks whether there is something to say of the guest, which is in `state`. After that it may have been ended.
     pub(super) fn listen(&mut self, now_ms: u64, state: &State) {
-        if self.machine.wants_signs() && (self.signs != self.signs_seen || self.is_at_el0()) {
-            self.signs_seen = self.signs;
+        if self.machine.wants_signs() && (self.exits.take_signs() || self.is_at_el0()) {
             self.machine.sign_of_life(now_ms);
         }
         if let Some(news) = self.machine.take_news() {
