@@ -90,7 +90,7 @@ pub struct Report {
     pub ballooned_kib: u64,
     /// Raw event counters of the guest, each wrapping, missing, or restarting at zero.
     pub counters: Counters,
-    /// What a deflation waits for beyond what the guest has, in KiB.
+    /// What a deflation or a touch waits for beyond what the guest has, in KiB.
     pub deflating_kib: u64,
     /// The guest's OOM notifier deflated the balloon, or a fault hit a reported frame, since the last report.
     pub urgent: Urgency,

@@ -98,6 +98,8 @@ pub struct Vmm {
     pub hotplug_bytes: u64,
     /// What its VMM uses of the kernel.
     pub interface: Interface,
+    /// Memory that lies in the guest's balloon for its OOM notifier.
+    pub cushion: Pieces,
     /// For the guest's random number generator, this start only; none where the machine has none to give.
     pub rng_seed: Option<RngSeed>,
 }

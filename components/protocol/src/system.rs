@@ -43,6 +43,8 @@ pub struct Guest {
     pub autostart: Autostart,
     /// What its VMM uses of the kernel.
     pub interface: Interface,
+    /// Memory that lies in its balloon for its OOM notifier.
+    pub cushion: Pieces,
     /// Index of its kernel in the bundle's file table.
     pub kernel_file: u16,
     /// Index of its initrd, if any.

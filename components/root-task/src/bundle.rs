@@ -136,6 +136,7 @@ mod tests {
             name: "g".try_into().unwrap(),
             autostart: protocol::system::Autostart::AtBoot,
             interface: protocol::system::Interface::Own,
+            cushion: protocol::units::Pieces(0),
             kernel_file: 0,
             initrd_file: None,
             command_line: heapless::String::new(),

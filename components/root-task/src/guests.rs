@@ -146,6 +146,7 @@ pub fn create(
             gic: template.gic,
             hotplug_bytes: size.hotplug_bytes,
             interface: guest.interface,
+            cushion: guest.cushion,
             rng_seed,
         }),
     };

@@ -2,6 +2,7 @@
 //!
 //! One [`Machine`] per guest. The binary feeds it faults and signals; everything it needs from outside is the [`Host`].
 
+mod cushion;
 mod reports;
 mod trim;
 mod uptake;
@@ -10,16 +11,17 @@ mod voice;
 pub use uptake::News;
 pub use voice::{Cause, NEVER_HEARD_MS, SILENT_MS, Silence};
 
-use crate::follow::{Driver, Drivers, Follower, Kick};
+use crate::follow::{Cushion, Driver, Drivers, Follower, Goal, Kick};
 use crate::gic::{Gic, Level, Lists};
 use crate::pieces::View;
 use crate::pieces::{Mapped, State, Storage, Supply, Table, TouchError, Vanished};
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
-use crate::virtio::balloon::{Balloon, Happened};
+use crate::virtio::balloon::{Balloon, F_DEFLATE_ON_OOM, F_MUST_TELL_HOST, Happened, Hold};
 use crate::virtio::console::{Console, Sink};
 use crate::virtio::hotplug::Hotplug;
 use crate::virtio::transport::CONFIG;
+use cushion::Cushioned;
 use protocol::balancer::{NextReport, Report, Urgency};
 use protocol::console::Port;
 use protocol::layout::ipa as map;
@@ -33,6 +35,8 @@ use voice::Voice;
 
 /// Devices on the virtio-mmio bus.
 pub const VIRTIO_DEVICES: u32 = 4;
+/// Longest time that a deflation waits for plugging, in milliseconds: Linux plugs 128 MiB in some 30 ms.
+const HOLD_MS: u64 = 200;
 const FIRST_SPI: u32 = 32 + map::VIRTIO_SPI;
 const VIRTIO_END: u64 = map::VIRTIO_MMIO + VIRTIO_DEVICES as u64 * map::VIRTIO_MMIO_STRIDE;
 const GICD_BYTES: u64 = 0x1_0000;
@@ -99,6 +103,37 @@ pub enum Place {
     Nothing,
 }
 
+/// How a guest stands with its memory, for a line to the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    piece: Option<State>,
+    granted: Pieces,
+    promised: Pieces,
+    ballooned: Pieces,
+    target: Pieces,
+}
+
+impl core::fmt::Display for Standing {
+    fn fmt(&self, to: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let piece = match self.piece {
+            None | Some(State::Absent) => "where it has none",
+            Some(State::Granted(_)) => "which it has",
+            Some(State::Reported) => "which was promised to it",
+            Some(State::Ballooned) => "which is in its balloon",
+            Some(State::Revoked) => "which was taken by force",
+            Some(State::Unused) => "which is not promised to it",
+        };
+        write!(
+            to,
+            "{piece}; {} MiB here, {} promised, {} ballooned, target {}",
+            self.granted.mib(),
+            self.promised.mib(),
+            self.ballooned.mib(),
+            self.target.mib()
+        )
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -113,7 +148,15 @@ pub struct Machine {
     follower: Follower,
     target: u32,
     minimum: u32,
+    maximum: u32,
     keep: u32,
+    cushion: Cushioned,
+    /// The guest touched memory that was not promised to it and waits for it.
+    refused_touch: bool,
+    /// Its OOM notifier has waited for memory that was not promised to it; the first time since it last had enough.
+    out_of_memory_ms: Option<u64>,
+    /// Until then a deflation that nobody asked for waits for plugging, in milliseconds.
+    hold_until_ms: u64,
     /// A target that was set so that a deflation could be answered: it is no reason to deflate more.
     answering_target: Option<u32>,
     next_report_ms: u64,
@@ -142,6 +185,7 @@ impl Machine {
         gic: GicVersion,
         startup: Pieces,
         hotplug_bytes: u64,
+        cushion: Pieces,
         now_ms: u64,
     ) -> Self {
         let mut table = Table::new(storage);
@@ -156,7 +200,12 @@ impl Machine {
             follower: Follower::new(),
             target: startup.0,
             minimum: 0,
+            maximum: startup.0,
             keep: 0,
+            cushion: Cushioned::new(cushion.0),
+            refused_touch: false,
+            out_of_memory_ms: None,
+            hold_until_ms: 0,
             answering_target: None,
             next_report_ms: now_ms + REPORT_MS,
             report_distance_ms: REPORT_MS,
@@ -183,7 +232,9 @@ impl Machine {
                     Ok(Mapped::Before) | Err(Vanished) => Place::Already,
                 };
             }
-            return match self.table.touch(ipa, host) {
+            let touched = self.table.touch(ipa, host);
+            self.refused_touch = touched == Err(TouchError::Refused);
+            return match touched {
                 Ok(index) => match self.table.map(index, host) {
                     Ok(_) => Place::Present,
                     Err(Vanished) => Place::Already,
@@ -193,6 +244,7 @@ impl Machine {
                     Place::Later
                 }
                 Err(TouchError::Refused) => {
+                    // It can do nothing else until then.
                     self.urgent = Urgency::Starved;
                     Place::Later
                 }
@@ -293,6 +345,7 @@ impl Machine {
             }
             2 => {
                 let event = self.balloon.transport.write(offset, width, value);
+                self.decide_hold(now_ms());
                 let happened = self.balloon.event(event, &mut self.table, host);
                 self.balloon_happened(happened, host, now_ms());
                 if event == crate::virtio::transport::Event::Ready {
@@ -317,14 +370,16 @@ impl Machine {
                 {
                     self.pursue(host, now_ms());
                 }
+                self.go_on_deflating(host, now_ms());
             }
             _ => {}
         }
     }
 
     fn balloon_happened<H: Host>(&mut self, happened: Happened, host: &mut H, now_ms: u64) {
-        if happened.unasked_deflation || happened.starved {
-            self.urgent = Urgency::Event;
+        self.note_deflation(happened, now_ms);
+        if happened.unasked_deflation || happened.filled {
+            self.pursue(host, now_ms);
         }
         if happened.statistics {
             self.heard(host, now_ms);
@@ -334,6 +389,57 @@ impl Machine {
         let first = happened.statistics && self.last_report_ms == 0;
         if answered || first || self.urgent != Urgency::Periodic {
             self.send_report(host, now_ms);
+        }
+    }
+
+    /// A deflation that nobody asked for is answered when what the guest is to plug is plugged, or has had its time.
+    fn decide_hold(&mut self, now_ms: u64) {
+        let is_plugging =
+            self.hotplug.transport.is_live() && self.table.plugged() < self.hotplug.requested();
+        if !self.balloon.is_holding() {
+            self.hold_until_ms = now_ms + HOLD_MS;
+        }
+        let hold = if !is_plugging || now_ms >= self.hold_until_ms {
+            Hold::No
+        } else if self.balloon.is_holding() {
+            Hold::Holding
+        } else {
+            Hold::Yes
+        };
+        let is_pressed = self.cushion.wish() == Cushion::InUse;
+        self.balloon.set_hold(hold, is_pressed);
+    }
+
+    /// Answers what was held, if its time has come.
+    fn go_on_deflating<H: Host>(&mut self, host: &mut H, now_ms: u64) {
+        if !self.balloon.is_holding() {
+            return;
+        }
+        self.decide_hold(now_ms);
+        if !self.balloon.is_holding() {
+            let happened = self.balloon.work(&mut self.table, host);
+            self.balloon_happened(happened, host, now_ms);
+            self.lines();
+            self.gic.flush(host);
+        }
+    }
+
+    /// Pages that come out of the balloon, or wait for memory.
+    fn note_deflation(&mut self, happened: Happened, now_ms: u64) {
+        if happened.unasked_deflation {
+            self.cushion.used(now_ms);
+            if happened.starved && self.cushion.wish() == Cushion::InUse {
+                self.out_of_memory_ms.get_or_insert(now_ms);
+            }
+        }
+        if self.cushion.wish() != Cushion::InUse {
+            self.out_of_memory_ms = None;
+        }
+        match (happened.unasked_deflation, happened.starved) {
+            (false, false) => {}
+            // The guest's kernel is out of memory, and waits.
+            (true, true) => self.urgent = Urgency::Starved,
+            _ => self.urgent = Urgency::Event,
         }
     }
 
@@ -398,6 +504,7 @@ impl Machine {
             }
             self.target = account.target.0;
             self.minimum = account.minimum.0;
+            self.maximum = account.maximum.0;
             if account.revoked.0 != 0 {
                 // Bounded: the server names each piece once.
                 while let Some(piece) = host.next_revoked() {
@@ -406,15 +513,18 @@ impl Machine {
             }
         }
         let waited = self.balloon.missing_pieces() > 0;
+        if waited {
+            // What is to be plugged now decides whether the deflation is answered at once.
+            self.pursue(host, now_ms);
+        }
+        self.decide_hold(now_ms);
         let happened = self.balloon.work(&mut self.table, host);
         if waited {
             self.answering_target = Some(self.target);
         }
         self.hotplug.work(&mut self.table, host);
         self.keep_ready(host);
-        if happened.unasked_deflation || happened.starved {
-            self.urgent = Urgency::Event;
-        }
+        self.note_deflation(happened, now_ms);
         if happened.starved {
             // Nobody else says that the target leaves no room for it.
             self.send_report(host, now_ms);
@@ -456,10 +566,24 @@ impl Machine {
             hotplug: live(self.hotplug.transport.is_live()),
             balloon: live(self.balloon.transport.is_live()),
         };
-        let target = self.target.max(self.minimum);
-        let wishes = self.follower.look(target, &self.table, drivers, now_ms);
+        let can_cushion = drivers.hotplug == Driver::Live
+            && self
+                .balloon
+                .transport
+                .accepted(F_DEFLATE_ON_OOM | F_MUST_TELL_HOST);
+        self.cushion.set_able(can_cushion);
+        self.table.set_cushion(self.cushion.unpromised());
+        let goal = Goal {
+            target: self.target.max(self.minimum),
+            maximum: self.maximum,
+            cushion: self.cushion.wish(),
+        };
+        let wishes = self.follower.look(goal, &self.table, drivers, now_ms);
         if drivers.hotplug == Driver::Live {
+            // A driver plugs all or nothing of what it is asked: no more than can be promised.
+            let room = self.table.plugged() + self.table.plug_room(self.target);
             let wished = wishes.plugged_pieces.min(self.most_plugged());
+            let wished = wished.min(room.max(self.table.plugged()));
             self.hotplug.request(wished);
             self.table.set_plug_wish(wished);
             if wishes.kick == Kick::Now {
@@ -467,8 +591,10 @@ impl Machine {
             }
         }
         if drivers.balloon == Driver::Live {
-            let answering =
-                self.balloon.missing_pieces() > 0 || self.answering_target == Some(self.target);
+            let is_whole = goal.cushion != Cushion::InUse;
+            let answering = is_whole
+                && (self.balloon.missing_pieces() > 0
+                    || self.answering_target == Some(self.target));
             let least = if answering {
                 self.balloon.wanted_pages()
             } else {
@@ -487,10 +613,25 @@ impl Machine {
         self.balloon.is_emptying()
     }
 
-    /// Pieces that its balloon driver waits for, or the guest itself after a reset of that.
+    /// Pieces that its balloon driver waits for, or the guest itself, after a reset of that or at a touch.
     #[must_use]
     pub const fn missing_pieces(&self) -> u32 {
-        self.balloon.missing_pieces()
+        self.balloon.missing_pieces() + self.refused_touch as u32
+    }
+
+    /// How the guest stands with its memory, and the piece at an address.
+    #[must_use]
+    pub fn standing(&self, ipa: u64) -> Standing {
+        Standing {
+            piece: self
+                .table
+                .index_of(ipa)
+                .map(|index| self.table.state(index)),
+            granted: Pieces(self.table.granted()),
+            promised: Pieces(self.table.reported()),
+            ballooned: Pieces(self.table.ballooned_pieces()),
+            target: Pieces(self.target),
+        }
     }
 
     /// What is new about the guest's taking what it is offered.

@@ -9,6 +9,7 @@
 //! 4. A piece's balloon bits count pages that the guest gave up; a piece with all 512 set and granted is about to
 //!    be given back.
 
+mod cushion;
 mod leave;
 mod surplus;
 
@@ -40,8 +41,8 @@ pub enum State {
     Ballooned,
     /// Taken by force.
     Revoked,
-    /// It holds nothing (taken by force before anybody had touched it, or about to be unplugged): it comes back at the first
-    /// touch.
+    /// It holds nothing and is not promised (taken by force before anybody had touched it, about to be unplugged, or plugged
+    /// for the balloon): it comes at the first touch.
     Unused,
 }
 
@@ -134,6 +135,15 @@ pub enum TouchError {
     Refused,
 }
 
+/// Whether the guest comes to have more by a deflation than it was asked to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// It does.
+    Yes,
+    /// It does not: its kernel moves the page elsewhere, or gives back what was asked of it.
+    No,
+}
+
 /// What [`Table::map`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapped {
@@ -186,6 +196,8 @@ pub struct Table {
     granted: u32,
     keep: u32,
     plug_wish: u32,
+    cushion: u32,
+    unused: u32,
 }
 
 impl Table {
@@ -204,6 +216,8 @@ impl Table {
             granted: 0,
             keep: 0,
             plug_wish: u32::MAX,
+            cushion: 0,
+            unused: 0,
         }
     }
 
@@ -324,6 +338,7 @@ impl Table {
         };
         step(&mut self.reported, old, State::Reported);
         step(&mut self.returned_by_balloon, old, State::Ballooned);
+        step(&mut self.unused, old, State::Unused);
         if matches!(old, State::Granted(_)) {
             self.granted = self.granted.saturating_sub(1);
         }
@@ -378,11 +393,21 @@ impl Table {
         let index = self.index_of(ipa).ok_or(TouchError::Foreign)?;
         match self.state(index) {
             State::Granted(_) => Ok(index),
-            State::Reported | State::Unused | State::Ballooned => match self.take(index, supply) {
-                Ok(()) => Ok(index),
-                Err(Refusal::AtTarget { .. } | Refusal::AtMaximum(_)) => Err(TouchError::Refused),
-                Err(_) => Err(TouchError::NotReady),
-            },
+            State::Reported | State::Unused | State::Ballooned => {
+                let taken = match self.take(index, supply) {
+                    Err(Refusal::AtTarget { .. } | Refusal::AtMaximum(_)) if self.reported > 0 => {
+                        self.take_by_other_promise(index, supply)
+                    }
+                    taken => taken,
+                };
+                match taken {
+                    Ok(()) => Ok(index),
+                    Err(Refusal::AtTarget { .. } | Refusal::AtMaximum(_)) => {
+                        Err(TouchError::Refused)
+                    }
+                    Err(_) => Err(TouchError::NotReady),
+                }
+            }
             State::Absent => Err(TouchError::Foreign),
             State::Revoked => Err(TouchError::Revoked),
         }
@@ -484,32 +509,23 @@ impl Table {
             full = u32::from(entry.ballooned_pages) == PAGES_PER_PIECE;
         }
         if full {
-            match self.state(index) {
-                State::Granted(piece) => {
-                    if supply
-                        .give_back(index, piece, ReturnReason::Ballooned)
-                        .is_ok()
-                    {
-                        self.set_state(index, State::Ballooned);
-                    }
-                }
-                State::Reported => {
-                    supply.drop_earmark(Pieces(1));
-                    self.set_state(index, State::Ballooned);
-                }
-                State::Unused => self.set_state(index, State::Ballooned),
-                State::Absent | State::Ballooned | State::Revoked => {}
-            }
+            self.fill(index, supply);
         }
         Ok(())
     }
 
-    /// Takes a page out of the balloon; its piece is promised again before the guest is told.
+    /// Takes a page out of the balloon; its piece is promised again before the guest is told. Without growth it may stay
+    /// unpromised: the guest's promise is for an amount, which it has elsewhere.
     ///
     /// # Errors
     /// [`TouchError::NotReady`] when the server refuses to promise it: ask again; [`TouchError::Foreign`] for a
     /// page that does not exist.
-    pub fn deflate(&mut self, page: u64, supply: &mut impl Supply) -> Result<(), TouchError> {
+    pub fn deflate(
+        &mut self,
+        page: u64,
+        growth: Growth,
+        supply: &mut impl Supply,
+    ) -> Result<(), TouchError> {
         let (index, word, bit) = self.locate(page)?;
         let ballooned = self
             .storage
@@ -520,9 +536,13 @@ impl Table {
         if !ballooned {
             return Ok(());
         }
-        if self.state(index) == State::Ballooned && self.promise(index..index + 1, supply).is_err()
+        if matches!(self.state(index), State::Ballooned | State::Unused)
+            && self.promise(index..index + 1, supply).is_err()
         {
-            return Err(TouchError::NotReady);
+            if growth == Growth::Yes {
+                return Err(TouchError::NotReady);
+            }
+            self.set_state(index, State::Unused);
         }
         self.clear_page(index, word, bit);
         Ok(())
@@ -555,11 +575,14 @@ impl Table {
             {
                 continue;
             }
-            if self.state(index) == State::Ballooned
-                && self.promise(index..index + 1, supply).is_err()
-            {
-                missing += 1;
-                continue;
+            if self.state(index) == State::Ballooned {
+                if index >= self.startup {
+                    // A new kernel knows of it only when its driver has plugged it again.
+                    self.set_state(index, State::Unused);
+                } else if self.promise(index..index + 1, supply).is_err() {
+                    missing += 1;
+                    continue;
+                }
             }
             self.forget_pages(index);
         }

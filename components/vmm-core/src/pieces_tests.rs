@@ -196,11 +196,13 @@ fn a_piece_goes_back_when_its_last_page_is_ballooned_and_comes_before_the_guest_
     assert_eq!(table.stranded_pages(), 0);
     supply.target = 1;
     assert_eq!(
-        table.deflate(RAM_PAGE + 3, &mut supply),
+        table.deflate(RAM_PAGE + 3, Growth::Yes, &mut supply),
         Err(TouchError::NotReady)
     );
     supply.target = 2;
-    table.deflate(RAM_PAGE + 3, &mut supply).unwrap();
+    table
+        .deflate(RAM_PAGE + 3, Growth::Yes, &mut supply)
+        .unwrap();
     assert_eq!(table.touch(map::RAM, &mut supply), Ok(0));
     assert_eq!(table.stranded_pages(), 511);
 }
@@ -439,7 +441,9 @@ fn a_ballooned_piece_that_is_touched_is_there_again() {
     );
     // Its pages come out, and go in again: it returns as any other.
     for page in 512..1024 {
-        table.deflate(RAM_PAGE + page, &mut supply).unwrap();
+        table
+            .deflate(RAM_PAGE + page, Growth::Yes, &mut supply)
+            .unwrap();
     }
     assert_eq!(table.stranded_pages(), 0);
     for page in 512..1024 {
@@ -483,7 +487,7 @@ proptest! {
             let frame = base / 4096 + page;
             match op {
                 0 => { let _ = table.inflate(frame, &mut supply); }
-                1 => { let _ = table.deflate(frame, &mut supply); }
+                1 => { let _ = table.deflate(frame, Growth::Yes, &mut supply); }
                 2 => { table.report_free(base, PIECE_BYTES * (page % 3), &mut supply); }
                 3 => { let _ = table.touch(base + page * 4096, &mut supply); }
                 4 if piece >= 4 => { let _ = table.take(piece as u32, &mut supply); }

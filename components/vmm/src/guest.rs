@@ -60,6 +60,7 @@ pub fn run(name: &Name, vmm: &Vmm) {
         vmm.gic,
         vmm.settings.bounds.startup,
         vmm.hotplug_bytes,
+        vmm.cushion,
         clock.now_ms(),
     );
     let thread = Tcb::new(slots::vmm::GUEST_TCB);

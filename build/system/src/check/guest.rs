@@ -37,6 +37,7 @@ pub(super) struct Candidate {
     pub(super) name: At<String>,
     pub(super) autostart: Autostart,
     pub(super) interface: Interface,
+    pub(super) cushion: u64,
     pub(super) kernel: Source,
     pub(super) initrd: Option<Source>,
     pub(super) command_line: String,
@@ -77,6 +78,7 @@ pub(super) fn read_guest(
             reader.size("maximum")
         },
     );
+    let cushion = size("cushion", reader.size("cushion"));
     let buffer = reader.integer("buffer", 5, 95);
     let weight = read_weight(&reader);
     let on_refusal = match reader.word("on_refusal", &["mark", "revoke"]) {
@@ -100,11 +102,13 @@ pub(super) fn read_guest(
     let maximum = maximum.unwrap_or_else(|| startup.clone());
     check_bounds(&minimum, &startup, &maximum, dynamic, problems);
     let (name, kernel) = (name?, kernel?);
+    let cushion = check_cushion(cushion, &startup, problems);
     check_lowest(&kernel.value, &minimum, problems);
     let command_line = command_line(&name.value, &kernel.value, extra.as_ref(), problems);
     Some(Candidate {
         autostart,
         interface,
+        cushion,
         kernel: kernel.value,
         initrd: initrd?,
         command_line,
@@ -163,6 +167,26 @@ fn read_deadline(reader: &Reader<'_>, problems: &Problems) -> u32 {
         return DEFAULT_MS;
     }
     deadline.value as u32
+}
+
+/// The cushion, in bytes: none if nothing is said.
+fn check_cushion(cushion: Option<At<u64>>, startup: &At<u64>, problems: &Problems) -> u64 {
+    let Some(cushion) = cushion else { return 0 };
+    if cushion.value > startup.value / 2 {
+        problems.push(
+            Problem::error(
+                "`cushion` is more than half of `startup`",
+                cushion.span.clone(),
+            )
+            .label("its page structures lie in startup memory")
+            .related(
+                startup.span.clone(),
+                format!("that is {}", show_bytes(startup.value)),
+            )
+            .help(format!("at most {}", show_bytes(startup.value / 2))),
+        );
+    }
+    cushion.value
 }
 
 fn check_bounds(

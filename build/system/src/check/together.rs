@@ -109,6 +109,7 @@ pub(super) fn assemble(host: Host, guests: Vec<Candidate>) -> Option<Description
                 name: guest.name.value.as_str().try_into().ok()?,
                 autostart: guest.autostart,
                 interface: guest.interface,
+                cushion: pieces(guest.cushion),
                 kernel_file: place(guest.kernel, Use::Kernel),
                 initrd_file: guest.initrd.map(|source| place(source, Use::Initrd)),
                 command_line: guest.command_line.as_str().try_into().ok()?,

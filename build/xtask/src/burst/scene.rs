@@ -48,6 +48,16 @@ pub struct Scene {
     loads: BTreeMap<String, Plays>,
 }
 
+/// How everybody stands, in MiB.
+fn standing(snapshot: &Snapshot) -> String {
+    let host = &snapshot.host;
+    let mut all = format!("{} ms, host {host:?}", snapshot.t_ms);
+    for row in &snapshot.guests {
+        all.push_str(&format!("; {row:?}"));
+    }
+    all
+}
+
 impl Scene {
     /// Boots a system.
     ///
@@ -121,7 +131,10 @@ impl Scene {
                 }
                 Ok(())
             })?;
-        answer.with_context(|| format!("{guest} does not answer `{command}`"))
+        answer.with_context(|| {
+            let standing = self.history.last().map(standing).unwrap_or_default();
+            format!("{guest} does not answer `{command}`: {standing}")
+        })
     }
 
     /// Plays a load (`fault 4096`) in a guest. A kill is counted, and is no error.

@@ -18,6 +18,9 @@ const BUSY_REPORT_MS: u64 = 100;
 /// It counts as using memory up for this long after the last sign of it, in milliseconds. What was just plugged may be
 /// used up before a report in the balancer's rhythm tells.
 const BUSY_MS: u64 = 2000;
+/// A guest that runs out of memory gets some from the host's reserve only after this time, in milliseconds: what others have as
+/// their buffers comes in less.
+const OUT_OF_MEMORY_MS: u64 = 2000;
 /// How long a report waits for fresh statistics, in milliseconds.
 const STATISTICS_MS: u64 = 100;
 
@@ -40,6 +43,7 @@ impl Machine {
         if self.follower.next_look_ms().is_some_and(|at| at <= now_ms) {
             self.pursue(host, now_ms);
         }
+        self.go_on_deflating(host, now_ms);
         self.watch_offer(host, now_ms);
         if let Some(asked) = self.asked_ms {
             if now_ms >= asked + STATISTICS_MS {
@@ -92,9 +96,9 @@ impl Machine {
             Some(asked) => asked + STATISTICS_MS,
             None => self.next_report_ms,
         };
-        self.follower
-            .next_look_ms()
-            .map_or(report, |look| look.min(report))
+        let held = self.balloon.is_holding().then_some(self.hold_until_ms);
+        let look = self.follower.next_look_ms();
+        held.into_iter().chain(look).fold(report, u64::min)
     }
 
     /// The guest has ready what it needs with its buffer, as far as its target goes: what it reported free of that is
@@ -149,9 +153,17 @@ impl Machine {
         if let Some(silent_ms) = self.voice.hear(now_ms) {
             self.heard_again = Some(silent_ms);
         }
-        self.counted = Some(self.has());
+        let has = self.has();
+        self.counted = Some(has);
         self.trim(now_ms);
-        if self.most_plugged() != most {
+        let in_use = self.cushion.wish();
+        if self.table.ballooned_pages() >= self.balloon.wanted_pages() {
+            self.table.promise_what_is_left(host);
+        }
+        if let Some(available) = self.balloon.statistics().available {
+            self.cushion.hear(now_ms, available / 1024, has.visible_kib);
+        }
+        if self.most_plugged() != most || self.cushion.wish() != in_use {
             self.pursue(host, now_ms);
         }
     }
@@ -161,7 +173,8 @@ impl Machine {
         let Some(free) = self.balloon.statistics().free else {
             return;
         };
-        if !self.hotplug.transport.is_live() || self.table.ballooned_pages() != 0 {
+        if !self.hotplug.transport.is_live() || self.table.ballooned_pieces() > self.cushion.most()
+        {
             self.trim.interrupt(now_ms);
             return;
         }
@@ -228,6 +241,17 @@ impl Machine {
         }
     }
 
+    /// Pieces without which the guest or its balloon driver cannot go on. Those that its OOM notifier waits for are its need
+    /// like any other, until it has waited for long.
+    fn waits_for(&self, now_ms: u64) -> u32 {
+        match self.out_of_memory_ms {
+            Some(since_ms) if now_ms < since_ms + OUT_OF_MEMORY_MS => {
+                self.missing_pieces() - self.balloon.missing_pieces()
+            }
+            _ => self.missing_pieces(),
+        }
+    }
+
     /// What the balancer hears. What the guest has and what of it is available are of one moment, that of its last
     /// statistics: a report that cannot wait for fresh ones would otherwise take memory that came or went since then for a
     /// change of what the guest uses.
@@ -252,7 +276,7 @@ impl Machine {
             plugged_kib: had.plugged_kib,
             ballooned_kib: had.ballooned_kib,
             counters: statistics.counters,
-            deflating_kib: kib(self.balloon.missing_pieces()),
+            deflating_kib: kib(self.waits_for(now_ms)),
             urgent: if self.is_held() {
                 Urgency::Starved
             } else {

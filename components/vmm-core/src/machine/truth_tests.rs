@@ -164,24 +164,25 @@ fn what_is_plugged_counts_as_far_as_the_guests_own_total_moved() {
     word(&mut machine, &mut world, HOTPLUG + 0x70, 15);
     let report = machine.report(100);
     assert_eq!((report.reach_kib, report.uptake), (None, Uptake::Taken));
+    // The cushion has had its time.
     world.supply.target = 104;
-    machine.memory_changed(&mut world, 200);
-    plug(&mut machine, &mut world, requests, 200, 0, 40);
+    machine.memory_changed(&mut world, 1000);
+    plug(&mut machine, &mut world, requests, 1000, 0, 40);
     assert_eq!(machine.table.plugged(), 40);
     // A part is online, the rest is not, and will not be.
-    speak(&mut machine, &mut world, 300, 16);
-    assert_eq!(machine.report(300).visible_kib, (128 + 16) << 10);
-    for now_ms in (800..6000).step_by(500) {
+    speak(&mut machine, &mut world, 1010, 16);
+    assert_eq!(machine.report(1010).visible_kib, (128 + 16) << 10);
+    for now_ms in (1500..7000).step_by(500) {
         speak(&mut machine, &mut world, now_ms, 16);
     }
-    let report = machine.report(6000);
+    let report = machine.report(7000);
     assert_eq!(report.uptake, Uptake::NotTaken);
     assert_eq!(report.reach_kib, Some((128 + 16) << 10));
     assert_eq!(machine.take_news(), Some(News::NotOnline(64)));
     // What was offered is asked back, whatever the target says.
     let requested = machine.read(HOTPLUG + 0x100 + 48, Width::Double);
     assert_eq!(requested, 8 << 21);
-    machine.memory_changed(&mut world, 6100);
+    machine.memory_changed(&mut world, 7100);
     let requested = machine.read(HOTPLUG + 0x100 + 48, Width::Double);
     assert_eq!(requested, 8 << 21);
     // Another driver may do better.
@@ -189,5 +190,5 @@ fn what_is_plugged_counts_as_far_as_the_guests_own_total_moved() {
     negotiate(&mut machine, &mut world, HOTPLUG);
     set_up_queue(&mut machine, &mut world, HOTPLUG, 0, requests);
     word(&mut machine, &mut world, HOTPLUG + 0x70, 15);
-    assert_eq!(machine.report(6200).uptake, Uptake::Taken);
+    assert_eq!(machine.report(7200).uptake, Uptake::Taken);
 }

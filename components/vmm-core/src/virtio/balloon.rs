@@ -6,7 +6,7 @@
 
 use super::queue::{Chain, Interrupt, QueueError, Violation};
 use super::transport::{Event, Transport, config_bytes};
-use crate::pieces::{State, Supply, Table, TouchError, View};
+use crate::pieces::{Growth, State, Supply, Table, TouchError, View};
 use crate::syndrome::Width;
 use protocol::balancer::Counters;
 
@@ -29,6 +29,8 @@ const REPORTING: [usize; 2] = [3, 4];
 const STEP_PAGES: usize = 64;
 /// Bytes of a statistics buffer that are looked at: Linux 6.12 sends 16 entries of 10 bytes.
 const STATISTICS_BYTES: usize = 640;
+/// A page list as short as this is a page that the guest's kernel moves: it tells of the new place first. One page of 64 KiB.
+const MOVED_BYTES: u64 = 16 * 4;
 /// Longest page list in one buffer: Linux sends 256 numbers.
 const LIST_BYTES: u64 = 256 * 1024;
 
@@ -48,12 +50,14 @@ pub struct Statistics {
 /// What happened that the balancer should hear of at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Happened {
-    /// Pages came out of the balloon that the device had not asked back: the guest's OOM notifier.
+    /// Pages came out of the balloon that the device had not asked back, or wait for that: the guest's OOM notifier.
     pub unasked_deflation: bool,
     /// A deflation waits for memory.
     pub starved: bool,
     /// Fresh statistics arrived.
     pub statistics: bool,
+    /// The balloon has come to be as large as was asked.
+    pub filled: bool,
 }
 
 /// The device.
@@ -78,6 +82,21 @@ pub struct Balloon {
     emptying: Emptying,
     /// Pieces that a deflation waits for.
     missing: u32,
+    /// Whether the guest's OOM notifier waits for its answer until more memory has come by plugging.
+    hold: Hold,
+    /// The guest's kernel ran out of memory a short time ago: it deflates for that, asked or not.
+    is_pressed: bool,
+}
+
+/// Whether a deflation that nobody asked for is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It is.
+    No,
+    /// It is not.
+    Yes,
+    /// It is not, and there is one.
+    Holding,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +135,8 @@ impl Balloon {
             inflated_pages: 0,
             emptying: Emptying::Done,
             missing: 0,
+            hold: Hold::No,
+            is_pressed: false,
         }
     }
 
@@ -123,6 +144,19 @@ impl Balloon {
     #[must_use]
     pub const fn missing_pieces(&self) -> u32 {
         self.missing
+    }
+
+    /// Says whether a deflation that nobody asked for is answered. Its memory is promised in any case; as long as it is not
+    /// answered the process that ran out of memory waits, and the guest's hot-plug driver runs.
+    pub const fn set_hold(&mut self, hold: Hold, is_pressed: bool) {
+        self.hold = hold;
+        self.is_pressed = is_pressed;
+    }
+
+    /// Whether a deflation is not answered because of [`Balloon::set_hold`].
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.hold == Hold::Holding
     }
 
     /// Whether the driver was reset and not all that was in the balloon is back: until it is, the guest does not go on.
@@ -191,6 +225,7 @@ impl Balloon {
                 self.missing = 0;
                 // What a new driver is asked for is decided anew: the target rose to bring back what the old one had given.
                 self.wanted_pages = 0;
+                self.hold = Hold::No;
                 if table.ballooned_pages() != 0 {
                     self.emptying = Emptying::Waiting;
                     happened = self.work(table, supply);
@@ -199,7 +234,10 @@ impl Balloon {
             }
             Event::Notify(queue) => match queue as usize {
                 INFLATE => {
+                    let before = table.ballooned_pages();
                     let result = self.inflate(table, supply);
+                    let wanted = self.wanted_pages;
+                    happened.filled = before < wanted && table.ballooned_pages() >= wanted;
                     self.settle(result);
                 }
                 DEFLATE => happened = self.run_deflate(table, supply),
@@ -291,18 +329,25 @@ impl Balloon {
 
     fn run_deflate<S: Supply>(&mut self, table: &mut Table, supply: &mut S) -> Happened {
         let before = table.ballooned_pages();
-        let result = self.deflate(table, supply);
-        let after = table.ballooned_pages();
+        let mut unasked = Unasked::default();
+        let result = self.deflate(table, supply, &mut unasked);
+        let after = table.ballooned_pages().saturating_sub(unasked.waiting);
         let happened = Happened {
-            unasked_deflation: after < before && after < self.wanted_pages,
+            unasked_deflation: unasked.lists > 0 && after < before && after < self.wanted_pages,
             starved: result == Err(QueueError::NotReady),
-            statistics: false,
+            ..Happened::default()
         };
         self.settle(result);
         happened
     }
 
-    fn deflate<S: Supply>(&mut self, table: &mut Table, supply: &mut S) -> Result<(), QueueError> {
+    /// Serves the deflate queue.
+    fn deflate<S: Supply>(
+        &mut self,
+        table: &mut Table,
+        supply: &mut S,
+        unasked: &mut Unasked,
+    ) -> Result<(), QueueError> {
         let mut wanted = Interrupt::Unwanted;
         let mut starved = false;
         if self.emptying == Emptying::Done {
@@ -317,12 +362,22 @@ impl Balloon {
             if chain.readable_bytes() > LIST_BYTES {
                 return Err(QueueError::Broken(Violation::Content));
             }
+            let pages = |bytes: u64| (bytes / 4).min(u64::from(u32::MAX)) as u32;
+            let left = pages(chain.readable_bytes().saturating_sub(self.deflated_bytes));
+            let is_moved = chain.readable_bytes() <= MOVED_BYTES;
+            unasked.lists += u32::from(!is_moved);
+            let is_less = table.ballooned_pages().saturating_sub(left) < self.wanted_pages;
+            let growth = if is_less && !is_moved {
+                Growth::Yes
+            } else {
+                Growth::No
+            };
             'list: loop {
                 let mut step = [0u8; 4 * STEP_PAGES];
                 let mut view = View { table, supply };
                 let bytes = chain.copy_out(&mut view, self.deflated_bytes, &mut step)?;
                 for page in page_numbers(&step, bytes) {
-                    if view.table.deflate(page, view.supply) == Err(TouchError::NotReady) {
+                    if view.table.deflate(page, growth, view.supply) == Err(TouchError::NotReady) {
                         // What was done of this step is done; repeating it changes nothing.
                         starved = true;
                         self.missing = missing(view.table, page_numbers(&step, bytes));
@@ -335,6 +390,11 @@ impl Balloon {
                 }
             }
             if starved {
+                unasked.waiting = pages(chain.readable_bytes().saturating_sub(self.deflated_bytes));
+                break;
+            }
+            if (is_less || self.is_pressed) && !is_moved && self.hold != Hold::No {
+                self.hold = Hold::Holding;
                 break;
             }
             self.deflated_bytes = 0;
@@ -442,6 +502,15 @@ impl Default for Balloon {
     }
 }
 
+/// What came out of the balloon, as far as it may be the guest's OOM notifier.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unasked {
+    /// Page lists that are no moved page.
+    lists: u32,
+    /// Pages of a list that cannot be answered yet.
+    waiting: u32,
+}
+
 /// Whether the driver was asked for statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -472,7 +541,7 @@ fn missing(table: &Table, pages: impl Iterator<Item = u64>) -> u32 {
     let mut count = 0;
     let mut last = None;
     for index in pages.filter_map(|page| table.index_of(page.checked_mul(4096)?)) {
-        if last != Some(index) && table.state(index) == State::Ballooned {
+        if last != Some(index) && matches!(table.state(index), State::Ballooned | State::Unused) {
             count += 1;
         }
         last = Some(index);

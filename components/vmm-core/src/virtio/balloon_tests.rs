@@ -227,7 +227,8 @@ fn a_reset_in_the_middle_of_a_deflation_brings_everything() {
     guest.pages(0, RAM_PAGE + 512..RAM_PAGE + 2048);
     assert_eq!(guest.table.granted(), 1);
     guest.supply.target = 1;
-    assert!(guest.pages(1, RAM_PAGE + 512..RAM_PAGE + 520).starved);
+    guest.balloon.want(1536);
+    assert!(guest.pages(1, RAM_PAGE + 512..RAM_PAGE + 544).starved);
     let reset = guest.balloon.transport.write(0x70, Width::Word, 0);
     let happened = guest
         .balloon

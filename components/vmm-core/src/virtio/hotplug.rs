@@ -190,7 +190,7 @@ fn answer<S: Supply>(
         PLUG if !pieces.clone().all(absent) => (ERROR, 0),
         // 5.15.6.1: not beyond what is requested, which may be less than when the request came.
         PLUG if table.plugged().saturating_add(count) > requested => (NACK, 0),
-        PLUG => match table.promise(pieces, supply) {
+        PLUG => match table.plug(pieces, supply) {
             Ok(()) => (ACK, 0),
             Err(_) => (BUSY, 0),
         },

@@ -6,7 +6,7 @@ use core::fmt;
 use protocol::slots;
 use protocol::supervisor::{GuestState, Reply, Request};
 use vmm_core::exits::State;
-use vmm_core::machine::{Cause, News, Silence};
+use vmm_core::machine::{Cause, Machine, News, Silence};
 
 /// SPSR's mode field: EL0 (Arm ARM, C5.2.19).
 const MODE: u64 = 0xf;
@@ -32,16 +32,22 @@ impl fmt::Display for Where {
 }
 
 /// What a guest does instead of speaking.
-struct Instead<'a>(Cause, &'a State, u32);
+struct Instead<'a>(Cause, &'a State, &'a Machine);
 
 impl fmt::Display for Instead<'_> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.1, self.0) {
-            (State::Starves { ipa }, _) => write!(to, "it waits for memory at {ipa:#x}"),
+            (State::Starves { ipa }, _) => {
+                write!(
+                    to,
+                    "it waits for memory at {ipa:#x}, {}",
+                    self.2.standing(*ipa)
+                )
+            }
             (State::Held(_), _) => write!(
                 to,
                 "it waits for {} MiB that were in its balloon when its driver was reset",
-                self.2 * 2
+                self.2.missing_pieces() * 2
             ),
             (_, Cause::Unanswered) => write!(to, "its balloon driver does not answer"),
             (_, Cause::DriverGone) => write!(to, "its balloon driver is gone"),
@@ -114,7 +120,7 @@ impl Guest {
             self.machine.excuse(now_ms);
             return;
         }
-        let instead = Instead(cause, state, self.machine.missing_pieces());
+        let instead = Instead(cause, state, &self.machine);
         let seconds = for_ms / 1000;
         match self.place() {
             Some(place) => rt::say(format_args!(
