@@ -3,11 +3,14 @@
 //! One [`Machine`] per guest. The binary feeds it faults and signals; everything it needs from outside is the [`Host`].
 
 mod cushion;
+mod deflation;
 mod reports;
+mod standing;
 mod trim;
 mod uptake;
 mod voice;
 
+pub use standing::Standing;
 pub use uptake::News;
 pub use voice::{Cause, NEVER_HEARD_MS, SILENT_MS, Silence};
 
@@ -17,7 +20,7 @@ use crate::pieces::View;
 use crate::pieces::{Mapped, State, Storage, Supply, Table, TouchError, Vanished};
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
-use crate::virtio::balloon::{Balloon, F_DEFLATE_ON_OOM, F_MUST_TELL_HOST, Happened, Hold};
+use crate::virtio::balloon::{Balloon, F_DEFLATE_ON_OOM, F_MUST_TELL_HOST, Happened};
 use crate::virtio::console::{Console, Sink};
 use crate::virtio::hotplug::Hotplug;
 use crate::virtio::transport::CONFIG;
@@ -35,8 +38,6 @@ use voice::Voice;
 
 /// Devices on the virtio-mmio bus.
 pub const VIRTIO_DEVICES: u32 = 4;
-/// Longest time that a deflation waits for plugging, in milliseconds: Linux plugs 128 MiB in some 30 ms.
-const HOLD_MS: u64 = 200;
 const FIRST_SPI: u32 = 32 + map::VIRTIO_SPI;
 const VIRTIO_END: u64 = map::VIRTIO_MMIO + VIRTIO_DEVICES as u64 * map::VIRTIO_MMIO_STRIDE;
 const GICD_BYTES: u64 = 0x1_0000;
@@ -101,37 +102,6 @@ pub enum Place {
     Revoked,
     /// Nothing is there.
     Nothing,
-}
-
-/// How a guest stands with its memory, for a line to the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    piece: Option<State>,
-    granted: Pieces,
-    promised: Pieces,
-    ballooned: Pieces,
-    target: Pieces,
-}
-
-impl core::fmt::Display for Standing {
-    fn fmt(&self, to: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let piece = match self.piece {
-            None | Some(State::Absent) => "where it has none",
-            Some(State::Granted(_)) => "which it has",
-            Some(State::Reported) => "which was promised to it",
-            Some(State::Ballooned) => "which is in its balloon",
-            Some(State::Revoked) => "which was taken by force",
-            Some(State::Unused) => "which is not promised to it",
-        };
-        write!(
-            to,
-            "{piece}; {} MiB here, {} promised, {} ballooned, target {}",
-            self.granted.mib(),
-            self.promised.mib(),
-            self.ballooned.mib(),
-            self.target.mib()
-        )
-    }
 }
 
 /// The machine.
@@ -392,57 +362,6 @@ impl Machine {
         }
     }
 
-    /// A deflation that nobody asked for is answered when what the guest is to plug is plugged, or has had its time.
-    fn decide_hold(&mut self, now_ms: u64) {
-        let is_plugging =
-            self.hotplug.transport.is_live() && self.table.plugged() < self.hotplug.requested();
-        if !self.balloon.is_holding() {
-            self.hold_until_ms = now_ms + HOLD_MS;
-        }
-        let hold = if !is_plugging || now_ms >= self.hold_until_ms {
-            Hold::No
-        } else if self.balloon.is_holding() {
-            Hold::Holding
-        } else {
-            Hold::Yes
-        };
-        let is_pressed = self.cushion.wish() == Cushion::InUse;
-        self.balloon.set_hold(hold, is_pressed);
-    }
-
-    /// Answers what was held, if its time has come.
-    fn go_on_deflating<H: Host>(&mut self, host: &mut H, now_ms: u64) {
-        if !self.balloon.is_holding() {
-            return;
-        }
-        self.decide_hold(now_ms);
-        if !self.balloon.is_holding() {
-            let happened = self.balloon.work(&mut self.table, host);
-            self.balloon_happened(happened, host, now_ms);
-            self.lines();
-            self.gic.flush(host);
-        }
-    }
-
-    /// Pages that come out of the balloon, or wait for memory.
-    fn note_deflation(&mut self, happened: Happened, now_ms: u64) {
-        if happened.unasked_deflation {
-            self.cushion.used(now_ms);
-            if happened.starved && self.cushion.wish() == Cushion::InUse {
-                self.out_of_memory_ms.get_or_insert(now_ms);
-            }
-        }
-        if self.cushion.wish() != Cushion::InUse {
-            self.out_of_memory_ms = None;
-        }
-        match (happened.unasked_deflation, happened.starved) {
-            (false, false) => {}
-            // The guest's kernel is out of memory, and waits.
-            (true, true) => self.urgent = Urgency::Starved,
-            _ => self.urgent = Urgency::Event,
-        }
-    }
-
     fn lines(&mut self) {
         let levels = [
             self.console.transport.line(),
@@ -617,21 +536,6 @@ impl Machine {
     #[must_use]
     pub const fn missing_pieces(&self) -> u32 {
         self.balloon.missing_pieces() + self.refused_touch as u32
-    }
-
-    /// How the guest stands with its memory, and the piece at an address.
-    #[must_use]
-    pub fn standing(&self, ipa: u64) -> Standing {
-        Standing {
-            piece: self
-                .table
-                .index_of(ipa)
-                .map(|index| self.table.state(index)),
-            granted: Pieces(self.table.granted()),
-            promised: Pieces(self.table.reported()),
-            ballooned: Pieces(self.table.ballooned_pieces()),
-            target: Pieces(self.target),
-        }
     }
 
     /// What is new about the guest's taking what it is offered.
