@@ -192,3 +192,41 @@ fn what_is_plugged_counts_as_far_as_the_guests_own_total_moved() {
     word(&mut machine, &mut world, HOTPLUG + 0x70, 15);
     assert_eq!(machine.report(7200).uptake, Uptake::Taken);
 }
+
+#[test]
+fn a_guest_out_of_memory_waits_for_others_then_for_the_reserve_and_for_plugging() {
+    let (mut machine, mut world) = machine(8, 16);
+    set_up_balloon(&mut machine, &mut world, BASES);
+    negotiate(&mut machine, &mut world, HOTPLUG);
+    let requests = map::RAM + 0x1_8000;
+    set_up_queue(&mut machine, &mut world, HOTPLUG, 0, requests);
+    word(&mut machine, &mut world, HOTPLUG + 0x70, 15);
+    machine.memory_changed(&mut world, 0);
+    // The cushion: half of its startup, plugged and ballooned, neither granted nor promised.
+    plug(&mut machine, &mut world, requests, 0, 0, 4);
+    assert_eq!(machine.read(BALLOON + 0x100, Width::Word), 4 * 512);
+    let first = (machine.table.hotplug_base() / 4096) as u32;
+    for half in [first..first + 1024, first + 1024..first + 2048] {
+        let pages: Vec<u32> = half.collect();
+        offer_pages(&mut machine, &mut world, 0, BASES[0], &pages);
+    }
+    assert_eq!(machine.table.ballooned_pages(), 4 * 512);
+    assert_eq!(machine.table.granted() + machine.table.reported(), 8);
+    // Its OOM notifier takes 1 MiB, and waits.
+    let pages: Vec<u32> = (first + 1792..first + 2048).collect();
+    offer_pages(&mut machine, &mut world, 1, BASES[1], &pages);
+    assert_eq!(world.reports.last().unwrap().urgent, Urgency::Starved);
+    let deflating = [0, 1999, 2000].map(|now_ms| machine.report(now_ms).deflating_kib);
+    assert_eq!(deflating, [0, 0, 2048], "the reserve comes last");
+    // Others gave: the memory is promised, and the answer waits until more is plugged.
+    world.supply.target = 12;
+    machine.memory_changed(&mut world, 20);
+    assert_eq!(machine.table.reported(), 1);
+    assert!(machine.balloon.is_holding());
+    assert!(machine.next_ms() <= 220);
+    let requested = machine.read(HOTPLUG + 0x100 + 48, Width::Double) >> 21;
+    assert_eq!(requested, 4 + 3);
+    plug(&mut machine, &mut world, requests, 30, 4, 3);
+    assert!(!machine.balloon.is_holding());
+    assert_eq!(machine.table.granted() + machine.table.reported(), 12);
+}
