@@ -1,4 +1,4 @@
-//! The policy's behaviour, each rule of `dynamic-memory.md` on a simulated host.
+//! The policy's behaviour, each rule of the book's page `dynamic-memory.md` on a simulated host.
 
 mod sim;
 

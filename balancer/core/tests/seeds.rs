@@ -1,4 +1,4 @@
-//! The seeds' worked example (`dynamic-memory.md`): its rows, with memory of 8 GiB and of 2 GiB.
+//! The worked example (`systems/seeds.toml`): its rows, with memory of 8 GiB and of 2 GiB.
 
 mod sim;
 

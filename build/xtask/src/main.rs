@@ -17,6 +17,8 @@ mod laboratory;
 mod linux_tests;
 mod miri;
 mod nightly;
+#[cfg(test)]
+mod pages;
 mod paths;
 mod progress;
 mod run;

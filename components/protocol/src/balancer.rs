@@ -41,7 +41,7 @@ pub enum Mode {
     Dynamic,
 }
 
-/// A guest's settings (`dynamic-memory.md`).
+/// A guest's settings; the book's page `system-description.md` has their bounds and defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Static or dynamic.

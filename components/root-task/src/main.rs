@@ -1,7 +1,7 @@
 //! The root task: starts the components, then supervises guests.
 //!
-//! What the kernel gave it, it hands out as `architecture.md` says; what it decides is in the library of this crate, what
-//! it asks of the kernel in the modules below.
+//! Each component gets the capabilities that its line in `manifest.rs` names, and no others. What the root task decides is
+//! in the library of this crate, what it asks of the kernel in the modules below.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 

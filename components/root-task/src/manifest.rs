@@ -1,4 +1,5 @@
-//! Who the components are: their threads, their priorities, and whom they may call. The table of `architecture.md`.
+//! Who the components are: their threads, their priorities, and whom they may call. The book's page
+//! `concepts.md` has the same as a table of who may hold what.
 //!
 //! Priorities: the supervisor above all (it must be able to stop anybody), the timer (wakes others in time), the memory
 //! server, the balancer, the console, the VMMs, the guests' vCPUs, and below them the memory server's cleaner while nobody

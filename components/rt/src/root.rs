@@ -68,7 +68,7 @@ pub(crate) unsafe fn boot(info: u64) -> Option<Boot> {
     let extra = unsafe { core::slice::from_raw_parts(extra_start, extra_len) };
     let image_end = ROOT_TASK_VADDR + info_ref.user_image_frames.len() * 4096;
     let bundle_len = usize::try_from(image_end.saturating_sub(BUNDLE_VADDR)).ok()?;
-    // SAFETY: the image is mapped contiguously from its first address with one frame for each 4 KiB (kernel-abi, fixed
+    // SAFETY: the image is mapped contiguously from its first address with one frame for each 4 KiB (seL4 manual 9, fixed
     // slots); the linker script ends the image proper below BUNDLE_VADDR, so that no Rust object lies there, and the
     // bundle is never written.
     let bundle = unsafe { core::slice::from_raw_parts(BUNDLE_VADDR as *const u8, bundle_len) };

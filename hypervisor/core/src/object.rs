@@ -1,4 +1,4 @@
-//! The kernel objects, as they lie in memory. Sizes are seL4's (`sel4-abi.txt`); the layout inside is ours.
+//! The kernel objects, as they lie in memory. Sizes are seL4's (`sel4_sys::ObjectType`); the layout inside is ours.
 
 #![allow(unsafe_code)] // For the `unsafe impl Object` lines, and to reach what lies behind an object's fixed part.
 
