@@ -7,22 +7,34 @@ use crate::kernel::Kernel;
 use crate::mem::Ref;
 use crate::object::Tcb;
 
-/// Does the debug system call with this negated number; `false` when there is none.
+/// The numbers of debug system calls, as patterns.
+mod number {
+    use sel4_sys::Syscall;
+
+    pub(super) const PUT_CHAR: u64 = Syscall::DebugPutChar.word();
+    pub(super) const DUMP_SCHEDULER: u64 = Syscall::DebugDumpScheduler.word();
+    pub(super) const HALT: u64 = Syscall::DebugHalt.word();
+    pub(super) const CAP_IDENTIFY: u64 = Syscall::DebugCapIdentify.word();
+    pub(super) const SNAPSHOT: u64 = Syscall::DebugSnapshot.word();
+    pub(super) const NAME_THREAD: u64 = Syscall::DebugNameThread.word();
+}
+
+/// Does the debug system call with this number; `false` when there is none.
 #[must_use]
-pub fn dispatch<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, negated: u64) -> bool {
+pub fn dispatch<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64) -> bool {
     let argument = current.context.x[0].get();
-    match negated {
-        12 => k.arch.debug_putchar(argument as u8),
-        13 => dump_scheduler(k),
-        14 => k.arch.debug_halt(),
-        15 => {
+    match number {
+        number::PUT_CHAR => k.arch.debug_putchar(argument as u8),
+        number::DUMP_SCHEDULER => dump_scheduler(k),
+        number::HALT => k.arch.debug_halt(),
+        number::CAP_IDENTIFY => {
             let kind =
                 ipc::lookup(current, argument).map_or(Kind::NULL, |slot| slot.cap.get().kind());
             current.context.x[0].set(cap_type(kind));
         }
         // The snapshot's format is not part of the interface; there is nothing to say here.
-        16 => put_line(k, b"no snapshot\n"),
-        17 => name_thread(k, current, argument),
+        number::SNAPSHOT => put_line(k, b"no snapshot\n"),
+        number::NAME_THREAD => name_thread(k, current, argument),
         _ => return false,
     }
     true

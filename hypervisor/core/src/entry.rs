@@ -4,7 +4,7 @@
 //! registers of [`Kernel::current`], or waits for an interrupt when there is no thread.
 
 use crate::arch::Arch;
-use crate::direct::{self, Path};
+use crate::fastpath::{self, Path};
 use crate::fault::{self, Access, Fault};
 use crate::kernel::Kernel;
 use crate::mem::Ref;
@@ -20,7 +20,7 @@ impl<A: Arch> Kernel<A> {
     #[inline]
     pub fn handle_syscall(&self, number: u64) {
         if let Some(current) = self.current.get()
-            && direct::system_call(self, current, number) == Path::Taken
+            && fastpath::system_call(self, current, number) == Path::Taken
         {
             return;
         }
@@ -90,7 +90,7 @@ impl<A: Arch> Kernel<A> {
     /// The fault is in the thread already.
     #[inline(never)]
     fn raise_prepared(&self, tcb: Ref<Tcb>) {
-        if direct::fault(self, tcb) == Path::Closed {
+        if fastpath::fault(self, tcb) == Path::Closed {
             fault::raise_prepared(self, tcb);
             scheduler::schedule(self);
         }

@@ -25,11 +25,11 @@ pub mod create;
 #[cfg(feature = "debug")]
 pub mod debug;
 pub mod delete;
-pub mod direct;
 pub mod domain;
 pub mod endpoint;
 pub mod entry;
 pub mod error;
+pub mod fastpath;
 pub mod fault;
 pub mod invocation;
 pub mod ipc;

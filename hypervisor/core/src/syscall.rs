@@ -7,10 +7,10 @@ use crate::arch::Arch;
 use crate::asid;
 use crate::cap::{Cap, Kind, Rights};
 use crate::cnode;
-use crate::direct::Path;
 use crate::domain;
 use crate::endpoint::{self, Donation, Sending, Waiting};
 use crate::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
+use crate::fastpath::Path;
 use crate::fault::{self, Fault, Phase};
 use crate::invocation::{Answer, Invocation};
 use crate::ipc;
@@ -78,6 +78,23 @@ const FIRST: Invoking = Invoking {
     phase: SendPhase::First,
 };
 
+/// The numbers of system calls, as patterns.
+mod number {
+    use sel4_sys::Syscall;
+
+    pub(super) const CALL: u64 = Syscall::Call.word();
+    pub(super) const REPLYRECV: u64 = Syscall::ReplyRecv.word();
+    pub(super) const NBSENDRECV: u64 = Syscall::NBSendRecv.word();
+    pub(super) const NBSENDWAIT: u64 = Syscall::NBSendWait.word();
+    pub(super) const SEND: u64 = Syscall::Send.word();
+    pub(super) const NBSEND: u64 = Syscall::NBSend.word();
+    pub(super) const RECV: u64 = Syscall::Recv.word();
+    pub(super) const NBRECV: u64 = Syscall::NBRecv.word();
+    pub(super) const WAIT: u64 = Syscall::Wait.word();
+    pub(super) const NBWAIT: u64 = Syscall::NBWait.word();
+    pub(super) const YIELD: u64 = Syscall::Yield.word();
+}
+
 /// Does system call `number` for the current thread.
 #[inline]
 pub fn dispatch<A: Arch>(k: &Kernel<A>, number: u64) {
@@ -85,41 +102,40 @@ pub fn dispatch<A: Arch>(k: &Kernel<A>, number: u64) {
         return;
     };
     let x = &current.context.x;
-    // The numbers of `sel4_sys::Syscall`, negated.
-    match number.wrapping_neg() {
-        1 => invoke(k, current, x[0].get(), CALL),
-        2 => {
+    match number {
+        number::CALL => invoke(k, current, x[0].get(), CALL),
+        number::REPLYRECV => {
             invoke(k, current, x[REPLY_REGISTER].get(), FIRST);
             receive(k, current, Waiting::Blocks, ReplyObject::Given);
         }
-        3 => {
+        number::NBSENDRECV => {
             invoke(k, current, x[DESTINATION_REGISTER].get(), FIRST);
             receive(k, current, Waiting::Blocks, ReplyObject::Given);
         }
-        4 => {
+        number::NBSENDWAIT => {
             invoke(k, current, x[REPLY_REGISTER].get(), FIRST);
             receive(k, current, Waiting::Blocks, ReplyObject::Absent);
         }
-        5 => invoke(k, current, x[0].get(), SEND),
-        6 => invoke(k, current, x[0].get(), NB_SEND),
-        7 => receive(k, current, Waiting::Blocks, ReplyObject::Given),
-        8 => receive(k, current, Waiting::Polls, ReplyObject::Given),
-        9 => receive(k, current, Waiting::Blocks, ReplyObject::Absent),
-        10 => receive(k, current, Waiting::Polls, ReplyObject::Absent),
-        11 => scheduler::yield_current(k, current),
-        other => other_call(k, current, number, other),
+        number::SEND => invoke(k, current, x[0].get(), SEND),
+        number::NBSEND => invoke(k, current, x[0].get(), NB_SEND),
+        number::RECV => receive(k, current, Waiting::Blocks, ReplyObject::Given),
+        number::NBRECV => receive(k, current, Waiting::Polls, ReplyObject::Given),
+        number::WAIT => receive(k, current, Waiting::Blocks, ReplyObject::Absent),
+        number::NBWAIT => receive(k, current, Waiting::Polls, ReplyObject::Absent),
+        number::YIELD => scheduler::yield_current(k, current),
+        other => other_call(k, current, other),
     }
 }
 
 #[cfg(feature = "debug")]
-fn other_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64, negated: u64) {
-    if !crate::debug::dispatch(k, current, negated) {
+fn other_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64) {
+    if !crate::debug::dispatch(k, current, number) {
         fault::raise_in_call(k, current, Fault::UnknownSyscall { number });
     }
 }
 
 #[cfg(not(feature = "debug"))]
-fn other_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64, _negated: u64) {
+fn other_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64) {
     fault::raise_in_call(k, current, Fault::UnknownSyscall { number });
 }
 

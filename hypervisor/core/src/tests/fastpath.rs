@@ -1,8 +1,8 @@
-//! The direct way does what the long way does: the same system calls on two equal kernels, one of which never takes it.
+//! The fastpath does what the slow path does: the same system calls on two equal kernels, one of which never takes it.
 
 use super::stage::{Stage, Thread};
 use crate::arch::Arch;
-use crate::direct::{self, Path};
+use crate::fastpath::{self, Path};
 use crate::fault::{self, Access, Fault};
 use crate::fixture::slots;
 use crate::invariants::all_slots;
@@ -190,7 +190,7 @@ impl Scene {
         };
         let k = &self.s.w.k;
         current.thread.fault.set(fault);
-        let taken = way == Way::Direct && direct::fault(k, current) == Path::Taken;
+        let taken = way == Way::Fast && fastpath::fault(k, current) == Path::Taken;
         if !taken {
             fault::raise(k, current, fault);
             scheduler::schedule(k);
@@ -232,7 +232,7 @@ impl Scene {
         current.context.pc.set(current.context.pc.get() + 4);
         let k = &self.s.w.k;
         let taken =
-            way == Way::Direct && direct::system_call(k, current, call.word()) == Path::Taken;
+            way == Way::Fast && fastpath::system_call(k, current, call.word()) == Path::Taken;
         if !taken {
             syscall::dispatch(k, call.word());
             scheduler::schedule(k);
@@ -250,23 +250,23 @@ enum Servers {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
-    Direct,
-    Long,
+    Fast,
+    Slow,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 64 }))]
 
     #[test]
-    fn the_direct_way_is_the_long_way(
+    fn the_fastpath_is_the_slow_path(
         passive in any::<bool>(),
         steps in prop::collection::vec((any::<(u8, u8, u8, u8)>(), 0u64..30_000), 1..super::steps(40))
     ) {
         let servers = if passive { Servers::Passive } else { Servers::Active };
         let (a, b) = (Scene::new(servers), Scene::new(servers));
         for (choice, ticks) in steps {
-            a.call(choice, Way::Direct);
-            b.call(choice, Way::Long);
+            a.call(choice, Way::Fast);
+            b.call(choice, Way::Slow);
             prop_assert_eq!(a.picture(), b.picture());
             a.s.pass_with(ticks, || ());
             b.s.pass_with(ticks, || ());
@@ -281,23 +281,23 @@ fn call_and_answer_take_it() {
         let scene = Scene::new(servers);
         // The highest client calls the higher server, and is answered, again and again; with short and long messages.
         for words in [3, 5, 0] {
-            assert!(scene.call((0, 1, 0, words), Way::Direct), "{servers:?}");
-            assert!(scene.call((2, 1, 1, words), Way::Direct), "{servers:?}");
+            assert!(scene.call((0, 1, 0, words), Way::Fast), "{servers:?}");
+            assert!(scene.call((2, 1, 1, words), Way::Fast), "{servers:?}");
         }
         // With a capability, and with one to the endpoint itself; the answer.
         for extra in [2, 1] {
-            assert!(scene.call((12, 1, 0, extra), Way::Direct), "{servers:?}");
-            assert!(scene.call((2, 1, 1, 0), Way::Direct), "{servers:?}");
+            assert!(scene.call((12, 1, 0, extra), Way::Fast), "{servers:?}");
+            assert!(scene.call((2, 1, 1, 0), Way::Fast), "{servers:?}");
         }
         // Signals nobody waits for, and taking them.
-        assert!(scene.call((5, 0, 0, 0), Way::Direct));
-        assert!(scene.call((7, 0, 0, 0), Way::Direct));
-        assert!(scene.call((8, 0, 0, 0), Way::Direct));
+        assert!(scene.call((5, 0, 0, 0), Way::Fast));
+        assert!(scene.call((7, 0, 0, 0), Way::Fast));
+        assert!(scene.call((8, 0, 0, 0), Way::Fast));
         for which in 0..10 {
-            assert!(scene.call((11, which, 0, 2), Way::Direct), "{which}");
+            assert!(scene.call((11, which, 0, 2), Way::Fast), "{which}");
         }
-        assert!(scene.call((7, 0, 0, 0), Way::Direct), "it blocks");
+        assert!(scene.call((7, 0, 0, 0), Way::Fast), "it blocks");
         // The lower client runs now.
-        assert!(scene.call((10, 0, 0, 0), Way::Direct), "its handler waits");
+        assert!(scene.call((10, 0, 0, 0), Way::Fast), "its handler waits");
     }
 }

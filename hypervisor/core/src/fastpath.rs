@@ -1,4 +1,4 @@
-//! The direct way through the kernel: a call to a waiting server, the answer with the next receive, and signals that wake nobody,
+//! The fastpath: a call to a waiting server, the answer with the next receive, and signals that wake nobody,
 //! when nothing needs deciding. Calls of the kernel's own objects are here too, without the detour through the scheduler.
 //!
 //! The functions do exactly what `syscall`, `endpoint`, `reply`, `notification` and `scheduler` do in the same situation (a test
@@ -21,7 +21,7 @@ use crate::scheduler;
 use crate::syscall;
 use sel4_sys::Syscall;
 
-/// Whether the direct way was open.
+/// Whether the fastpath was open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "when it was not, nothing has been done yet"]
 pub enum Path {
@@ -31,7 +31,7 @@ pub enum Path {
     Closed,
 }
 
-/// The system call `number` of the current thread, if there is a direct way for it.
+/// The system call `number` of the current thread, if there is a fastpath for it.
 #[inline(always)]
 pub fn system_call<A: Arch>(k: &Kernel<A>, current: Ref<Tcb>, number: u64) -> Path {
     const CALL: u64 = Syscall::Call.word();
