@@ -1,7 +1,7 @@
 //! What the machine does for the kernel. `hypervisor/kernel` implements it for AArch64 EL2; tests implement it with a fake
 //! that records what was asked (QEMU models no caches, so a forgotten clean is seen only there).
 
-use crate::mem::Ref;
+use crate::object::mem::Ref;
 use crate::object::{Registers, Tcb, Vcpu};
 
 /// A VMID as the hardware knows it (8 bits).

@@ -28,6 +28,6 @@ pub struct Outline {
     pub window: u64,
     /// Holds the address of the first thread.
     pub root_thread: *const Cell<u64>,
-    /// The ASID pools, [`crate::asid::POOLS`] of them.
+    /// The ASID pools, [`crate::vspace::asid::POOLS`] of them.
     pub asid_pools: *const Link<AsidPool>,
 }

@@ -13,7 +13,7 @@ use crate::tables;
 use crate::vcpus::Vcpus;
 use core::cell::{Cell, OnceCell};
 use kernel_core::arch::{Arch, CacheOp, IrqMask, PAddr, Trigger, Vmid};
-use kernel_core::mem::Ref;
+use kernel_core::object::mem::Ref;
 use kernel_core::object::{Registers, Tcb, Vcpu};
 use machine::console::Console;
 use machine::describe::PsciConduit;

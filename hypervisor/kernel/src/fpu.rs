@@ -9,7 +9,7 @@ use crate::regs;
 use core::arch::global_asm;
 use core::cell::Cell;
 use core::mem::offset_of;
-use kernel_core::mem::Ref;
+use kernel_core::object::mem::Ref;
 use kernel_core::object::thread_flag::FPU_DISABLED as DISABLED;
 use kernel_core::object::{FpuState, Tcb};
 

@@ -6,9 +6,9 @@ use crate::entry;
 use crate::gic::{MAINTENANCE_IRQ, SPURIOUS, TIMER_IRQ, VTIMER_IRQ};
 use crate::regs::{self, guest};
 use crate::stretch::{self, Entry};
-use kernel_core::fault::Access;
-use kernel_core::kernel::Kernel;
 use kernel_core::object::Tcb;
+use kernel_core::run::fault::Access;
+use kernel_core::state::kernel::Kernel;
 
 /// The kernel.
 pub static KERNEL: Global<Kernel<El2>> = Global::new(Kernel::new(El2::new()));

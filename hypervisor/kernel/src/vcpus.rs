@@ -8,8 +8,8 @@ use crate::gic::{Gic, VTIMER_IRQ, saved};
 use crate::regs::{self, guest};
 use core::cell::Cell;
 use kernel_core::arch::IrqMask;
-use kernel_core::mem::Ref;
 use kernel_core::object::Vcpu;
+use kernel_core::object::mem::Ref;
 
 /// HCR_EL2 (Arm ARM D19.2.48) of both modes: VM, SWIO, FMO, IMO, AMO, TSC, RW.
 const HCR: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 19 | 1 << 31;

@@ -1,7 +1,7 @@
 //! Invocations of kernel objects with any label and arguments; the invariants hold after each.
 #![no_main]
 
-use kernel_core::fixture::{World, slots};
+use kernel_core::check::fixture::{World, slots};
 use libfuzzer_sys::fuzz_target;
 use sel4_sys::{Invocation, ObjectType};
 

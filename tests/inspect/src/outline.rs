@@ -1,8 +1,8 @@
 //! Finding the kernel's state in memory.
 
 use crate::ram::{NotRam, Ram, word, words};
-use kernel_core::asid::POOLS;
 use kernel_core::outline::{MAGIC, Outline};
+use kernel_core::vspace::asid::POOLS;
 use std::mem::offset_of;
 use std::ops::Range;
 

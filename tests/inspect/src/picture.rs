@@ -15,7 +15,7 @@ const PREVIOUS: u64 = !31;
 /// The root in an entry of an ASID pool, and the bit that says that the entry is free.
 const ENTRY_ROOT: u64 = !0x1fff;
 const ENTRY_FREE: u64 = 1;
-const POOL_ENTRIES: usize = 1 << kernel_core::asid::POOL_BITS;
+const POOL_ENTRIES: usize = 1 << kernel_core::vspace::asid::POOL_BITS;
 
 /// A capability in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +178,7 @@ impl Picture {
                 let root = entry & ENTRY_ROOT;
                 if entry & ENTRY_FREE == 0 && root != 0 {
                     picture.spaces.push(Space {
-                        asid: number << kernel_core::asid::POOL_BITS | index,
+                        asid: number << kernel_core::vspace::asid::POOL_BITS | index,
                         root,
                         walk: tables::walk(ram, anchor.physical(root))?,
                     });

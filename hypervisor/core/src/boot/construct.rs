@@ -3,13 +3,13 @@
 use super::layout::{EXTRA_HEADER_BYTES, Given, Layout, LayoutError, pieces};
 use crate::arch::{Arch, ZERO_CHUNK_BYTES};
 use crate::cap::{Cap, CapView, FrameSize, Mapping, MemoryKind, Rights};
-use crate::cdt;
-use crate::create::{self, AsidPoolMemory, Fresh};
-use crate::kernel::Kernel;
-use crate::mem::Ref;
+use crate::cspace::cdt;
+use crate::lifecycle::create::{self, AsidPoolMemory, Fresh};
+use crate::object::mem::Ref;
+use crate::object::slot;
 use crate::object::{Slot, Tcb, tcb_slot};
-use crate::paging::{Entry, LEVEL_1_SHIFT, LEVEL_2_SHIFT, LEVEL_3_SHIFT};
-use crate::slot;
+use crate::state::kernel::Kernel;
+use crate::vspace::paging::{Entry, LEVEL_1_SHIFT, LEVEL_2_SHIFT, LEVEL_3_SHIFT};
 use core::cell::Cell;
 use core::mem::offset_of;
 use machine::regions::{Region, Regions};
@@ -175,7 +175,7 @@ impl<A: Arch> Kernel<A> {
 
 impl<A: Arch> Construction<'_, A> {
     fn slot(&self, index: u64) -> Option<Ref<Slot>> {
-        crate::cnode::slot_at(self.cnode, index)
+        crate::cspace::cnode::slot_at(self.cnode, index)
     }
 
     /// Puts an original capability into an empty slot; `Layout` has seen to it that there are enough.
@@ -210,7 +210,7 @@ impl<A: Arch> Construction<'_, A> {
         ] {
             let mut vaddr = layout.mapped_start >> shift << shift;
             for _ in 0..count {
-                if let Some(place) = crate::paging::entry_at(self.k, root, vaddr, shift) {
+                if let Some(place) = crate::vspace::paging::entry_at(self.k, root, vaddr, shift) {
                     self.k.arch.write_entry(place.addr, Entry::table(table).0);
                 }
                 self.next(Cap::from_view(CapView::PageTable {
@@ -237,7 +237,7 @@ impl<A: Arch> Construction<'_, A> {
         let root = Self::kernel_addr(self.layout.vspace);
         let attributes = vm_attributes::DEFAULT;
         let entry = Entry::leaf(paddr, LEVEL_3_SHIFT, MemoryKind::Ram, rights, attributes);
-        let place = crate::paging::walk(self.k, root, vaddr);
+        let place = crate::vspace::paging::walk(self.k, root, vaddr);
         if place.shift == LEVEL_3_SHIFT {
             self.k.arch.write_entry(place.addr, entry.0);
         }
@@ -310,7 +310,7 @@ impl<A: Arch> Construction<'_, A> {
             (tcb_slot::IPC_BUFFER, init_slot::IPC_BUFFER),
         ] {
             if let Some(source) = self.slot(from)
-                && let Ok(cap) = crate::cnode::derive(source, source.cap.get())
+                && let Ok(cap) = crate::cspace::cnode::derive(source, source.cap.get())
             {
                 cdt::insert_copy(cap, source, slot::of_tcb(tcb, index));
             }

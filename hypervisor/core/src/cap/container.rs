@@ -2,7 +2,7 @@
 
 use super::Cap;
 use super::kind::{K_CNODE, K_ZOMBIE};
-use crate::mem::Ref;
+use crate::object::mem::Ref;
 use crate::object::{Slot, tcb_slot};
 
 /// What is in a CNode capability. Made only from one, so the CNode has as many slots as it says.

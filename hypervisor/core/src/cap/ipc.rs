@@ -2,7 +2,7 @@
 
 use super::Cap;
 use super::kind::{K_ENDPOINT, K_NOTIFICATION, K_REPLY};
-use crate::mem::Ref;
+use crate::object::mem::Ref;
 use crate::object::{Endpoint, Notification, Reply};
 
 /// Rights on an endpoint or notification capability (seL4_CapRights).

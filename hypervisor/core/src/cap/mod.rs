@@ -20,7 +20,7 @@ pub use kind::Kind;
 pub use memory::{FrameParts, FrameSize, Mapping, MemoryKind};
 pub use view::CapView;
 
-use crate::mem::{Object, Ref};
+use crate::object::mem::{Object, Ref};
 use kind::{
     K_ENDPOINT, K_FRAME, K_IRQ_HANDLER, K_NOTIFICATION, K_NULL, K_REPLY, K_SCHED_CONTROL, K_SGI,
 };

@@ -3,7 +3,7 @@
 use super::kind::*;
 use super::memory::{MAPPED, mapping_word};
 use super::{ADDR_MASK, Cap, FrameSize, Mapping, MemoryKind, Rights};
-use crate::mem::Ref;
+use crate::object::mem::Ref;
 use crate::object::{AsidPool, Endpoint, Notification, Reply, SchedContext, Slot, Tcb, Vcpu};
 
 /// A capability, taken apart.

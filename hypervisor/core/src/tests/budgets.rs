@@ -2,10 +2,10 @@
 
 use super::stage::{PC, SCHED_CONTROL, Stage, Thread, us};
 use super::steps;
-use crate::fixture::slots;
-use crate::mem::Ref;
+use crate::check::fixture::slots;
+use crate::object::mem::Ref;
 use crate::object::{Tcb, ThreadState};
-use crate::refill;
+use crate::run::refill;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::vec::Vec;
 

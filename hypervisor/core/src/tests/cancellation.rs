@@ -2,11 +2,11 @@
 
 use super::messages::Play;
 use super::stage::Thread;
-use crate::error::Progress;
-use crate::fixture::slots;
-use crate::ipc;
-use crate::kernel::WORK_UNITS_PER_PREEMPTION;
+use crate::check::fixture::slots;
 use crate::object::ThreadState;
+use crate::object::error::Progress;
+use crate::run::ipc;
+use crate::state::kernel::WORK_UNITS_PER_PREEMPTION;
 use sel4_sys::{Invocation as Label, Syscall};
 use std::vec::Vec;
 

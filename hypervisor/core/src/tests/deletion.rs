@@ -1,10 +1,11 @@
 //! Deletion: containers, zombies, CNodes that hold themselves and each other, preemption anywhere.
 
 use crate::cap::{CapView, Kind};
-use crate::error::Error;
-use crate::fixture::{World, slots};
+use crate::check::fixture::{World, slots};
+use crate::cspace::cdt;
+use crate::object::error::Error;
+use crate::object::slot;
 use crate::object::tcb_slot;
-use crate::{cdt, slot};
 use sel4_sys::{Invocation as Label, ObjectType};
 
 /// A CNode of `1 << radix` slots in slot `index`.
@@ -24,12 +25,12 @@ fn to_the_end(w: &mut World, label: Label, index: u64) -> u64 {
     let mut restarts = 0;
     loop {
         w.k.work_units
-            .set(crate::kernel::WORK_UNITS_PER_PREEMPTION - 1);
+            .set(crate::state::kernel::WORK_UNITS_PER_PREEMPTION - 1);
         let progress = w
             .call_once(slots::CNODE, label, &[index, 64], &[])
             .expect("valid arguments");
         w.assert_consistent();
-        if progress == crate::error::Progress::Done {
+        if progress == crate::object::error::Progress::Done {
             return restarts;
         }
         restarts += 1;
@@ -75,9 +76,9 @@ fn a_zombie_can_be_neither_copied_nor_moved() {
     cnode(&w, 20, 4, 21);
     w.set_storm();
     w.k.work_units
-        .set(crate::kernel::WORK_UNITS_PER_PREEMPTION - 1);
+        .set(crate::state::kernel::WORK_UNITS_PER_PREEMPTION - 1);
     let first = w.call_once(slots::CNODE, Label::CNodeDelete, &[21, 64], &[]);
-    assert_eq!(first, Ok(crate::error::Progress::Preempted));
+    assert_eq!(first, Ok(crate::object::error::Progress::Preempted));
     assert_eq!(w.slot(21).cap.get().kind(), Kind::ZOMBIE);
     w.assert_consistent();
     assert_eq!(w.copy(22, 21), Err(Error::IllegalOperation));
@@ -182,7 +183,7 @@ fn a_thread_in_a_cnode_goes_with_it_and_takes_its_capabilities_along() {
     w.assert_consistent();
     to_the_end(&mut w, Label::CNodeDelete, 21);
     // Only the CNode that nobody reaches is left.
-    let left: std::vec::Vec<_> = crate::invariants::all_slots(w.slot(20))
+    let left: std::vec::Vec<_> = crate::check::invariants::all_slots(w.slot(20))
         .into_iter()
         .filter(|&slot| slot != w.slot(20) && cdt::is_child(w.slot(20), slot))
         .map(|slot| slot.cap.get().kind())
@@ -204,9 +205,9 @@ fn a_zombie_inside_a_cnode_that_is_deleted() {
     // A deletion of the inner one that is preempted...
     w.set_storm();
     w.k.work_units
-        .set(crate::kernel::WORK_UNITS_PER_PREEMPTION - 1);
+        .set(crate::state::kernel::WORK_UNITS_PER_PREEMPTION - 1);
     let first = w.call_once(21, Label::CNodeDelete, &[6, 3], &[]);
-    assert_eq!(first, Ok(crate::error::Progress::Preempted));
+    assert_eq!(first, Ok(crate::object::error::Progress::Preempted));
     // ... and then the outer one is deleted.
     to_the_end(&mut w, Label::CNodeDelete, 21);
     assert!(w.slot(21).cap.get().is_null());

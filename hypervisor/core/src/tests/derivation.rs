@@ -1,8 +1,8 @@
 //! Copy, Mint, Move, Mutate, Rotate, Revoke: what becomes of the derivation tree.
 
 use crate::cap::{CapView, Rights};
-use crate::error::{Error, LookupFailure, LookupSide};
-use crate::fixture::{World, slots};
+use crate::check::fixture::{World, slots};
+use crate::object::error::{Error, LookupFailure, LookupSide};
 use sel4_sys::{Invocation as Label, ObjectType};
 
 fn endpoint() -> World {

@@ -1,8 +1,8 @@
 //! Interrupts, vCPUs, secure monitor calls, domains.
 
 use crate::cap::CapView;
-use crate::error::Error;
-use crate::fixture::{World, slots};
+use crate::check::fixture::{World, slots};
+use crate::object::error::Error;
 use sel4_sys::{Invocation as Label, ObjectType};
 
 fn handler(w: &World, irq: u64, dest: u64) -> Result<u64, Error> {
@@ -88,7 +88,7 @@ fn software_generated_interrupts() {
     assert_eq!(issue(3, 8, 20), Err(Error::InvalidArgument(1)));
     issue(3, 7, 20).unwrap();
     w.copy(21, 20).unwrap();
-    crate::irq::signal_sgi(&w.k, w.slot(21).cap.get());
+    crate::decode::irq::signal_sgi(&w.k, w.slot(21).cap.get());
     assert_eq!(w.k.arch.sgis(), [(3, 7)]);
     w.revoke(20).unwrap();
     assert!(w.slot(21).cap.get().is_null());

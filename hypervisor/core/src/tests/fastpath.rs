@@ -2,14 +2,14 @@
 
 use super::stage::{Stage, Thread};
 use crate::arch::Arch;
-use crate::fastpath::{self, Path};
-use crate::fault::{self, Access, Fault};
-use crate::fixture::slots;
-use crate::invariants::all_slots;
-use crate::mem::Ref;
+use crate::check::fixture::slots;
+use crate::check::invariants::all_slots;
 use crate::object::Tcb;
-use crate::scheduler;
-use crate::syscall;
+use crate::object::mem::Ref;
+use crate::run::fault::{self, Access, Fault};
+use crate::run::scheduler;
+use crate::syscall::fastpath::{self, Path};
+use crate::syscall::slowpath;
 use proptest::prelude::*;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::format;
@@ -60,7 +60,7 @@ impl Scene {
         );
         let spare = [(); 4].map(|()| s.free_slot());
         for (thread, index) in threads.iter().zip(spare) {
-            let buffer = crate::ipc::receive_buffer(thread.tcb);
+            let buffer = crate::run::ipc::receive_buffer(thread.tcb);
             for (at, word) in [(1000, slots::CNODE), (1008, index), (1016, 64)] {
                 s.w.k.arch.write_word(buffer + at, word);
             }
@@ -108,7 +108,7 @@ impl Scene {
                 c.pc.get(),
                 x,
                 sc.consumed.get(),
-                crate::refill::all(sc).collect::<Vec<_>>(),
+                crate::run::refill::all(sc).collect::<Vec<_>>(),
             );
         }
         for slot in self.spare {
@@ -234,7 +234,7 @@ impl Scene {
         let taken =
             way == Way::Fast && fastpath::system_call(k, current, call.word()) == Path::Taken;
         if !taken {
-            syscall::dispatch(k, call.word());
+            slowpath::dispatch(k, call.word());
             scheduler::schedule(k);
         }
         self.s.step_threads();

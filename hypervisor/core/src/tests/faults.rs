@@ -1,9 +1,9 @@
 //! Faults: what the handler is told, and what its answer does.
 
 use super::stage::{PC, Stage, Thread, us};
-use crate::fault::Access;
-use crate::fixture::slots;
+use crate::check::fixture::slots;
 use crate::object::ThreadState;
+use crate::run::fault::Access;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::vec::Vec;
 

@@ -3,11 +3,11 @@
 
 use super::stage::{SCHED_CONTROL, Stage, Thread, us};
 use super::steps;
-use crate::fixture::slots;
-use crate::mem::Ref;
+use crate::check::fixture::slots;
+use crate::object::mem::Ref;
 use crate::object::{Tcb, WaitQueue};
-use crate::refill;
-use crate::release::ReleaseQueue;
+use crate::run::refill;
+use crate::state::release::ReleaseQueue;
 use proptest::prelude::*;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::vec::Vec;
@@ -117,16 +117,16 @@ impl Crowd {
             0 => {
                 // A supervisor makes a waiting server passive.
                 let t = c.of(&self.threads).tcb;
-                if crate::thread::blocked(t)
+                if crate::run::thread::blocked(t)
                     && let Some(sc) = t.thread.sched_context.get()
                     && sc.reply.get().is_none()
                 {
-                    crate::sched_context::unbind_tcb(k, sc, t);
-                    crate::scheduler::schedule(k);
+                    crate::run::sched_context::unbind_tcb(k, sc, t);
+                    crate::run::scheduler::schedule(k);
                 }
             }
             1..=2 => s.pass_unchecked(c.below(us(800))),
-            3 => k.handle_vm_fault(c.below(9), 0, crate::fault::Access::Data),
+            3 => k.handle_vm_fault(c.below(9), 0, crate::run::fault::Access::Data),
             4 => {
                 current.context.pc.set(current.context.pc.get() + 4);
                 k.handle_syscall(c.below(40));
@@ -151,16 +151,16 @@ impl Crowd {
         if sc.tcb.get().is_none()
             && t.tcb.thread.sched_context.get().is_none()
             && c.below(2) == 0
-            && !crate::thread::blocked(t.tcb)
+            && !crate::run::thread::blocked(t.tcb)
         {
-            crate::sched_context::bind_tcb(k, sc, t.tcb);
+            crate::run::sched_context::bind_tcb(k, sc, t.tcb);
         }
         // Waiting servers mostly stay.
         let chosen = c.of(&all);
-        if !crate::thread::blocked(chosen) || c.below(4) == 0 {
-            crate::thread::resume(k, chosen);
+        if !crate::run::thread::blocked(chosen) || c.below(4) == 0 {
+            crate::run::thread::resume(k, chosen);
         }
-        crate::scheduler::schedule(k);
+        crate::run::scheduler::schedule(k);
     }
 
     /// An IPC system call.
@@ -305,7 +305,7 @@ proptest! {
                 crowd.s.w.delete(slot).unwrap();
             }
         }
-        crate::scheduler::schedule(&crowd.s.w.k);
+        crate::run::scheduler::schedule(&crowd.s.w.k);
         crowd.s.check();
     }
 }
@@ -347,7 +347,7 @@ proptest! {
                 let at = model.iter().take_while(|entry| entry.0 >= priority).count();
                 model.insert(at, (priority, tcb));
             }
-            let found = crate::invariants_ipc::wait_queue(queue).unwrap();
+            let found = crate::check::invariants_ipc::wait_queue(queue).unwrap();
             prop_assert_eq!(found, model.iter().map(|entry| entry.1).collect::<Vec<_>>());
         }
     }
@@ -367,7 +367,7 @@ proptest! {
                 queue.insert(tcb, time);
                 model.push((time, tcb));
             }
-            crate::invariants_ipc::heap(queue.first()).unwrap();
+            crate::check::invariants_ipc::heap(queue.first()).unwrap();
             let earliest = model.iter().map(|entry| entry.0).min();
             prop_assert_eq!(queue.first_time(), earliest.unwrap_or(u64::MAX));
         }

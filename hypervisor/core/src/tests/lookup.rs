@@ -1,9 +1,9 @@
 //! Capability addresses: guards, depths, and why a look-up fails.
 
 use crate::cap::{Cap, CapView};
-use crate::cnode::{self, BadgeUse};
-use crate::error::{Error, LookupFailure, LookupSide};
-use crate::fixture::{World, slots};
+use crate::check::fixture::{World, slots};
+use crate::cspace::cnode::{self, BadgeUse};
+use crate::object::error::{Error, LookupFailure, LookupSide};
 use sel4_sys::{Invocation as Label, ObjectType};
 
 /// A world with a CNode of 16 slots in slot 20, an endpoint in its slot 3, and a CNode of 4 slots in its slot 5.

@@ -2,9 +2,9 @@
 
 use crate::arch::ZERO_CHUNK_BYTES;
 use crate::cap::CapView;
-use crate::error::{Error, LookupFailure, LookupSide};
-use crate::fixture::{DEVICE_UNTYPED_BITS, Flaw, RAM_UNTYPED_BITS, World, slots};
-use crate::untyped;
+use crate::check::fixture::{DEVICE_UNTYPED_BITS, Flaw, RAM_UNTYPED_BITS, World, slots};
+use crate::decode::untyped;
+use crate::object::error::{Error, LookupFailure, LookupSide};
 use sel4_sys::{Invocation as Label, ObjectType};
 
 #[test]

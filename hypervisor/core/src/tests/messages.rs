@@ -149,7 +149,7 @@ fn deleting_the_buffer_frame_is_noticed() {
     // The frame's own slot lies between the scheduling context and the thread's next object.
     let frame = client.sc + 1;
     p.s.must(
-        crate::fixture::slots::CNODE,
+        crate::check::fixture::slots::CNODE,
         Label::CNodeRevoke,
         &[frame, 64],
         &[],
@@ -177,7 +177,7 @@ fn senders_are_served_by_priority_then_in_order() {
         senders[4].cap,
         Label::TcbSetPriority,
         &[40],
-        &[crate::fixture::slots::TCB],
+        &[crate::check::fixture::slots::TCB],
     );
     let mut got = Vec::new();
     for _ in 0..5 {
@@ -245,7 +245,7 @@ fn transfer(rights: u64, sent: impl Fn(&Play) -> Vec<u64>) -> (Play, Thread, u64
     p.s.w
         .k
         .arch
-        .write_word(buffer + 1000, crate::fixture::slots::CNODE);
+        .write_word(buffer + 1000, crate::check::fixture::slots::CNODE);
     p.s.w.k.arch.write_word(buffer + 1008, dest);
     p.s.w.k.arch.write_word(buffer + 1016, 64);
     p.go();
@@ -299,7 +299,7 @@ fn a_full_receive_slot_ends_the_transfer() {
     p.s.w
         .k
         .arch
-        .write_word(server.buffer + 1000, crate::fixture::slots::CNODE);
+        .write_word(server.buffer + 1000, crate::check::fixture::slots::CNODE);
     p.s.w.k.arch.write_word(server.buffer + 1008, p.pause);
     p.s.w.k.arch.write_word(server.buffer + 1016, 64);
     p.go();
@@ -313,7 +313,7 @@ fn a_transferred_capability_is_a_child_of_the_sent_one() {
     let (p, _, dest) = transfer(ALL, |p| vec![p.pause]);
     p.stop();
     p.s.must(
-        crate::fixture::slots::CNODE,
+        crate::check::fixture::slots::CNODE,
         Label::CNodeRevoke,
         &[p.pause, 64],
         &[],
@@ -330,16 +330,16 @@ fn a_reply_transfers_only_with_grant_on_the_reply_capability() {
         let client = p.s.active(100);
         let weak = p.s.free_slot();
         p.s.must(
-            crate::fixture::slots::CNODE,
+            crate::check::fixture::slots::CNODE,
             Label::CNodeCopy,
             &[weak, 64, reply, 64, rights],
-            &[crate::fixture::slots::CNODE],
+            &[crate::check::fixture::slots::CNODE],
         );
         let dest = p.s.free_slot();
         p.s.w
             .k
             .arch
-            .write_word(client.buffer + 1000, crate::fixture::slots::CNODE);
+            .write_word(client.buffer + 1000, crate::check::fixture::slots::CNODE);
         p.s.w.k.arch.write_word(client.buffer + 1008, dest);
         p.s.w.k.arch.write_word(client.buffer + 1016, 64);
         p.go();
@@ -360,7 +360,7 @@ fn a_missing_extra_capability_is_a_fault_of_the_sender() {
         client.cap,
         Label::TcbSetSchedParams,
         &[255, 100],
-        &[crate::fixture::slots::TCB, client.sc, handler],
+        &[crate::check::fixture::slots::TCB, client.sc, handler],
     );
     let missing = 1 << 40;
     p.go();
@@ -439,7 +439,7 @@ fn receiving_needs_the_right_and_a_reply_object() {
     for (cap, reply) in [
         (write_only, p.s.object(ObjectType::Reply)),
         (p.ep, p.pause),
-        (crate::fixture::slots::TCB, p.pause),
+        (crate::check::fixture::slots::TCB, p.pause),
     ] {
         let client = p.s.active(100);
         p.go();
@@ -476,7 +476,7 @@ fn a_deleted_endpoint_sends_everybody_back() {
     }
     p.stop();
     p.s.must(
-        crate::fixture::slots::CNODE,
+        crate::check::fixture::slots::CNODE,
         Label::CNodeDelete,
         &[p.ep, 64],
         &[],

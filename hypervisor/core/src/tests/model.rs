@@ -2,9 +2,9 @@
 //! from what follows the manual (section 3.1.5), whatever was deleted and moved in between.
 
 use crate::cap::CapView;
-use crate::cdt;
-use crate::error::Error;
-use crate::fixture::{World, slots};
+use crate::check::fixture::{World, slots};
+use crate::cspace::cdt;
+use crate::object::error::Error;
 use proptest::prelude::*;
 use sel4_sys::{Invocation as Label, ObjectType};
 use std::collections::BTreeMap;
@@ -281,6 +281,6 @@ fn a_revoke_that_misses_one_child_is_noticed() {
         let source = FIRST;
         apply(&w, &mut model, &Operation::Copy { dest, source });
     }
-    crate::delete::planted::MISSES_ONE_CHILD.set(true);
+    crate::lifecycle::delete::planted::MISSES_ONE_CHILD.set(true);
     apply(&w, &mut model, &Operation::Revoke { slot: FIRST });
 }

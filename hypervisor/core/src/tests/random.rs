@@ -2,10 +2,11 @@
 
 use crate::arch::Vmid;
 use crate::cap::{CapView, Kind};
-use crate::error::Progress;
-use crate::fixture::{Machine, ROOT_RADIX, World, slots};
+use crate::check::fixture::{Machine, ROOT_RADIX, World, slots};
+use crate::cspace::cnode;
 use crate::object::Slot;
-use crate::{cnode, mem::Ref};
+use crate::object::error::Progress;
+use crate::object::mem::Ref;
 use proptest::prelude::*;
 use sel4_sys::{Invocation as Label, ObjectType};
 
@@ -297,7 +298,7 @@ fn configure(w: &World, thread: Ref<Slot>, index: u64, source: Ref<Slot>) {
     let CapView::Thread(tcb) = thread.cap.get().view() else {
         return;
     };
-    let dest = crate::slot::of_tcb(tcb, index as usize);
+    let dest = crate::object::slot::of_tcb(tcb, index as usize);
     let allowed = match index {
         0 => Kind::CNODE,
         1 => Kind::VSPACE,
@@ -307,11 +308,11 @@ fn configure(w: &World, thread: Ref<Slot>, index: u64, source: Ref<Slot>) {
     if source.cap.get().kind() != allowed {
         return;
     }
-    while crate::delete::delete(&w.k, dest) == Progress::Preempted {}
+    while crate::lifecycle::delete::delete(&w.k, dest) == Progress::Preempted {}
     if dest.cap.get().is_null()
         && let Ok(cap) = cnode::derive(source, source.cap.get())
     {
-        crate::cdt::insert_copy(cap, source, dest);
+        crate::cspace::cdt::insert_copy(cap, source, dest);
     }
 }
 
@@ -355,7 +356,7 @@ fn play(operations: &[Operation], mut w: World, storm: Storm) {
     w.revoke(slots::RAM).unwrap();
     w.revoke(slots::DEVICE).unwrap();
     w.assert_consistent();
-    assert!(crate::cdt::first_child(w.slot(slots::RAM)).is_none());
+    assert!(crate::cspace::cdt::first_child(w.slot(slots::RAM)).is_none());
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

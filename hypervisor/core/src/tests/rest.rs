@@ -142,7 +142,7 @@ fn what_becomes_of_it_meanwhile() {
     assert!(rests(&c));
     // Its vCPU goes: no timer would ever end it.
     c.s.must(
-        crate::fixture::slots::CNODE,
+        crate::check::fixture::slots::CNODE,
         Label::CNodeDelete,
         &[c.vcpu, 64],
         &[],

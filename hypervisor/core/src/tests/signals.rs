@@ -1,7 +1,7 @@
 //! Notifications: signals, waiting, binding, scheduling contexts lent to passive threads.
 
 use super::stage::Stage;
-use crate::fixture::slots;
+use crate::check::fixture::slots;
 use crate::object::ThreadState;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 

@@ -2,12 +2,12 @@
 
 use crate::arch::Arch as _;
 use crate::cap::{Cap, CapView};
-use crate::cdt;
-use crate::fixture::{World, slots};
-use crate::ipc;
-use crate::mem::Ref;
+use crate::check::fixture::{World, slots};
+use crate::cspace::cdt;
+use crate::object::mem::Ref;
+use crate::object::slot::Derivation;
 use crate::object::{Endpoint, Notification, Reply, SchedContext, Tcb, ThreadState};
-use crate::slot::Derivation;
+use crate::run::ipc;
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::cell::Cell;
 use std::vec::Vec;
@@ -107,8 +107,8 @@ impl Stage {
     /// The invariants of threads, queues and budgets.
     #[track_caller]
     pub fn check_threads(&self) {
-        let all = crate::invariants::all_slots(self.w.slot(slots::CNODE));
-        if let Err(problem) = crate::invariants_ipc::check(&self.w.k, &all) {
+        let all = crate::check::invariants::all_slots(self.w.slot(slots::CNODE));
+        if let Err(problem) = crate::check::invariants_ipc::check(&self.w.k, &all) {
             panic!("{problem}");
         }
     }
@@ -183,7 +183,7 @@ impl Stage {
         let CapView::Thread(tcb) = self.w.cap(cap) else {
             panic!("no thread");
         };
-        let root = crate::slot::of_tcb(tcb, crate::object::tcb_slot::CSPACE);
+        let root = crate::object::slot::of_tcb(tcb, crate::object::tcb_slot::CSPACE);
         let source = self.w.slot(slots::CNODE);
         cdt::insert_copy(source.cap.get(), source, root);
         tcb.context.pc.set(PC);
@@ -343,8 +343,8 @@ impl Stage {
 
     /// The boss is woken by an interrupt, as it were.
     pub fn wake_boss(&self, notification: u64) {
-        crate::notification::signal(&self.w.k, self.notification(notification), 1);
-        crate::scheduler::schedule(&self.w.k);
+        crate::run::notification::signal(&self.w.k, self.notification(notification), 1);
+        crate::run::scheduler::schedule(&self.w.k);
         assert_eq!(self.current(), Some(self.boss()));
         self.step();
     }

@@ -2,7 +2,7 @@
 
 use super::stage::{PC, Stage};
 use crate::arch::Arch;
-use crate::fixture::slots;
+use crate::check::fixture::slots;
 use crate::object::{ThreadState, tcb_slot};
 use sel4_sys::{Invocation as Label, ObjectType, Syscall};
 use std::vec::Vec;

@@ -2,9 +2,9 @@
 
 use crate::arch::{PAddr, Vmid};
 use crate::cap::{CapView, Rights};
-use crate::error::{Error, LookupFailure, LookupSide};
-use crate::fixture::{Flaw, Machine, World, slots};
-use crate::paging;
+use crate::check::fixture::{Flaw, Machine, World, slots};
+use crate::object::error::{Error, LookupFailure, LookupSide};
+use crate::vspace::paging;
 use sel4_sys::{Invocation as Label, ObjectType};
 
 const VSPACE: u64 = 20;
@@ -335,7 +335,7 @@ fn asids_are_used_again() {
         w.delete(60).unwrap();
         assert_eq!(w.k.arch.active(), None);
         w.delete(27).unwrap();
-        if crate::untyped::free_offset(w.slot(slots::RAM).cap.get()) > 3 << 20 {
+        if crate::decode::untyped::free_offset(w.slot(slots::RAM).cap.get()) > 3 << 20 {
             break;
         }
     }
@@ -453,9 +453,9 @@ fn a_device_frame_is_not_maintained() {
 #[test]
 fn a_thread_whose_address_space_is_taken_is_in_none() {
     let w = space();
-    let own = crate::slot::of_tcb(w.tcb, crate::object::tcb_slot::VSPACE);
+    let own = crate::object::slot::of_tcb(w.tcb, crate::object::tcb_slot::VSPACE);
     let cap = w.slot(VSPACE).cap.get();
-    crate::cdt::insert_copy(cap, w.slot(VSPACE), own);
+    crate::cspace::cdt::insert_copy(cap, w.slot(VSPACE), own);
     w.k.activate_vspace(own.cap.get());
     assert!(w.k.arch.active().is_some());
     w.revoke(VSPACE).unwrap();

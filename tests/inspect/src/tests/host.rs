@@ -6,9 +6,9 @@ use crate::ram::{Changed, NotRam, Ram, words};
 use crate::{Capability, ObjectKind, kernel};
 use kernel_core::arch::Arch as _;
 use kernel_core::cap::{CapView, FrameSize, MemoryKind, Rights};
-use kernel_core::fixture::{ARENA_BYTES, World, slots};
-use kernel_core::mem::Ref;
-use kernel_core::paging;
+use kernel_core::check::fixture::{ARENA_BYTES, World, slots};
+use kernel_core::object::mem::Ref;
+use kernel_core::vspace::paging;
 use sel4_sys::{Invocation as Label, ObjectType};
 use std::ops::Range;
 
@@ -141,7 +141,7 @@ fn paddr(w: &World, slot: u64) -> u64 {
 fn capabilities_look_here_as_they_do_in_the_kernel() {
     let w = world();
     let mut kinds = Vec::new();
-    for index in 0..1 << kernel_core::fixture::ROOT_RADIX {
+    for index in 0..1 << kernel_core::check::fixture::ROOT_RADIX {
         let slot = w.slot(index);
         let content = words(&Arena(&w), slot.addr(), 2).unwrap();
         let here = Capability::decode(content[0], content[1]);
@@ -232,7 +232,7 @@ fn everything_is_found_and_sound() {
         "{figures}"
     );
     // All that is in the root CNode, and the capability to it in the thread.
-    let full = (0..1 << kernel_core::fixture::ROOT_RADIX)
+    let full = (0..1 << kernel_core::check::fixture::ROOT_RADIX)
         .filter(|&index| !w.slot(index).cap.get().is_null())
         .count();
     assert_eq!(figures.capabilities, full + 1);

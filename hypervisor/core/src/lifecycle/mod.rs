@@ -1,0 +1,4 @@
+//! How objects begin and end.
+
+pub mod create;
+pub mod delete;

@@ -1,0 +1,8 @@
+//! What there is: memory, slots, kernel objects, errors.
+
+pub mod error;
+pub mod mem;
+mod objects;
+pub mod slot;
+
+pub use objects::*;

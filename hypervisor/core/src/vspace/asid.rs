@@ -1,0 +1,374 @@
+//! Address space identifiers: pools of them, and the 8-bit VMIDs that stand for them in the hardware.
+//!
+//! An ASID (16 bits) names an address space for as long as it is assigned; a VMID (8 bits) is lent to an ASID when its
+//! address space is used and taken back when another needs one. An address space without a VMID has no translation cached
+//! anywhere: taking a VMID back invalidates all of it.
+//!
+//! # Invariants
+//! - `vmids[v] = a` exactly when the entry of ASID `a` says that it has VMID `v`.
+//! - A pool entry is either unused since the pool was made (zero, index at or above `fresh`), on the pool's free list (odd), or
+//!   an address space root (8 KiB-aligned) with its VMID in the low bits.
+//! - ASID 0 and VMID 0 are never given out.
+
+use crate::arch::{Arch, PAddr, Vmid};
+use crate::cap::{Cap, CapView, Kind};
+use crate::cspace::cdt;
+use crate::cspace::cnode;
+use crate::decode::invocation::Invocation;
+use crate::lifecycle::create;
+use crate::object::AsidPool;
+use crate::object::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
+use crate::object::mem::Ref;
+use crate::object::slot::Derivation;
+use crate::state::kernel::Kernel;
+use core::cell::Cell;
+use sel4_sys::Invocation as Label;
+
+/// ASID pools (seL4_NumASIDPoolsBits = 7).
+pub const POOLS: usize = 128;
+/// log2 of a pool's entries (seL4_ASIDPoolIndexBits = 9).
+pub const POOL_BITS: u32 = 9;
+/// Entries of a pool.
+const POOL_ENTRIES: u16 = 1 << POOL_BITS;
+
+const ENTRY_FREE: u64 = 1;
+const ENTRY_VMID_SHIFT: u32 = 1;
+const ENTRY_VMID: u64 = 0xff << ENTRY_VMID_SHIFT;
+const ENTRY_HAS_VMID: u64 = 1 << 9;
+const ENTRY_ROOT: u64 = !0x1fff;
+
+/// The ASID pools, and who has which VMID.
+pub struct AsidState {
+    /// Pool of each range of 512 ASIDs.
+    pools: [Cell<Option<Ref<AsidPool>>>; POOLS],
+    /// Head of each pool's list of free entries: index plus one, zero for none.
+    free: [Cell<u16>; POOLS],
+    /// First entry of each pool that was never used.
+    fresh: [Cell<u16>; POOLS],
+    /// The ASID that each VMID is lent to; zero for none.
+    vmids: [Cell<u16>; 256],
+    /// The VMID that is looked at next when one is needed.
+    next_vmid: Cell<u8>,
+    /// Root of the address space that the hardware uses, or zero.
+    active_root: Cell<u64>,
+    /// Its VMID.
+    active_vmid: Cell<u8>,
+}
+
+#[inline]
+const fn pool_number(asid: u16) -> usize {
+    (asid >> POOL_BITS) as usize
+}
+
+impl AsidState {
+    /// No pool, no VMID lent.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            pools: [const { Cell::new(None) }; POOLS],
+            free: [const { Cell::new(0) }; POOLS],
+            fresh: [const { Cell::new(0) }; POOLS],
+            vmids: [const { Cell::new(0) }; 256],
+            next_vmid: Cell::new(1),
+            active_root: Cell::new(0),
+            active_vmid: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    fn entry(&self, asid: u16) -> Option<u64> {
+        let pool = self.pools.get(pool_number(asid))?.get()?;
+        let entry = pool.entries.get(usize::from(asid & (POOL_ENTRIES - 1)))?;
+        Some(entry.get())
+    }
+
+    #[inline]
+    fn set_entry(&self, asid: u16, value: u64) {
+        if let Some(Some(pool)) = self.pools.get(pool_number(asid)).map(Cell::get)
+            && let Some(entry) = pool.entries.get(usize::from(asid & (POOL_ENTRIES - 1)))
+        {
+            entry.set(value);
+        }
+    }
+
+    /// Root (kernel address) of the address space that has this ASID.
+    #[inline]
+    #[must_use]
+    pub fn root(&self, asid: u16) -> Option<u64> {
+        let entry = self.entry(asid)?;
+        if entry & ENTRY_FREE != 0 || entry & ENTRY_ROOT == 0 {
+            return None;
+        }
+        Some(entry & ENTRY_ROOT)
+    }
+
+    /// The VMID that this ASID has at the moment: without one, nothing of it is cached in the hardware.
+    #[inline]
+    #[must_use]
+    pub fn vmid(&self, asid: u16) -> Option<Vmid> {
+        let entry = self.entry(asid)?;
+        if entry & (ENTRY_HAS_VMID | ENTRY_FREE) != ENTRY_HAS_VMID {
+            return None;
+        }
+        Some(Vmid(((entry & ENTRY_VMID) >> ENTRY_VMID_SHIFT) as u8))
+    }
+
+    /// The ASIDs of all pools that exist; for checks.
+    #[cfg(any(test, feature = "fixture"))]
+    pub(crate) fn all(&self) -> impl Iterator<Item = u16> + '_ {
+        let pools = self.pools.iter().enumerate();
+        pools
+            .filter(|(_, pool)| pool.get().is_some())
+            .map(|(number, _)| (number as u16) << POOL_BITS)
+            .flat_map(|first| first..first + POOL_ENTRIES)
+    }
+
+    /// The VMIDs that are lent, and to which ASID; for checks.
+    #[cfg(any(test, feature = "fixture"))]
+    pub(crate) fn lent(&self) -> impl Iterator<Item = (Vmid, u16)> + '_ {
+        let vmids = self.vmids.iter().enumerate();
+        vmids
+            .filter(|(_, holder)| holder.get() != 0)
+            .map(|(vmid, holder)| (Vmid(vmid as u8), holder.get()))
+    }
+
+    /// The pools that exist, each at its number.
+    #[must_use]
+    pub const fn pools(&self) -> &[Cell<Option<Ref<AsidPool>>>; POOLS] {
+        &self.pools
+    }
+
+    /// Root of the address space that the hardware uses, or zero.
+    #[must_use]
+    pub fn active_root(&self) -> u64 {
+        self.active_root.get()
+    }
+
+    /// The ASID that a VMID is lent to, or zero.
+    #[must_use]
+    pub fn holder(&self, vmid: Vmid) -> u16 {
+        self.vmids.get(usize::from(vmid.0)).map_or(0, Cell::get)
+    }
+}
+
+impl Default for AsidState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: Arch> Kernel<A> {
+    /// Makes `pool` (zeroed) the first free pool; its first ASID, or `None` when all pools exist.
+    pub fn install_asid_pool(&self, pool: Ref<AsidPool>) -> Option<u16> {
+        let number = self.free_asid_pool()?;
+        let state = &self.asids;
+        state.pools.get(number)?.set(Some(pool));
+        state.free.get(number)?.set(0);
+        // ASID 0 stands for none.
+        state.fresh.get(number)?.set(u16::from(number == 0));
+        Some((number << POOL_BITS) as u16)
+    }
+
+    fn free_asid_pool(&self) -> Option<usize> {
+        self.asids
+            .pools
+            .iter()
+            .position(|pool| pool.get().is_none())
+    }
+
+    /// Gives the address space at `root` an ASID of the pool that starts at `base`; `None` when the pool is full or gone.
+    pub fn assign_asid(&self, base: u16, root: u64) -> Option<u16> {
+        let state = &self.asids;
+        let number = pool_number(base);
+        state.pools.get(number)?.get()?;
+        let (free, fresh) = (state.free.get(number)?, state.fresh.get(number)?);
+        let index = match free.get().checked_sub(1) {
+            Some(index) => {
+                free.set((state.entry(base | index)? >> 1) as u16);
+                index
+            }
+            None => {
+                let index = fresh.get();
+                if index >= POOL_ENTRIES {
+                    return None;
+                }
+                fresh.set(index.wrapping_add(1));
+                index
+            }
+        };
+        let asid = base | index;
+        state.set_entry(asid, root & ENTRY_ROOT);
+        Some(asid)
+    }
+
+    /// The address space at `root` gives up its ASID and is used no more; nothing when the ASID is somebody else's by now.
+    pub fn release_asid(&self, asid: u16, root: u64) {
+        let state = &self.asids;
+        if state.root(asid) != Some(root) {
+            return;
+        }
+        if let Some(vmid) = state.vmid(asid) {
+            self.take_vmid(vmid);
+        }
+        let number = pool_number(asid);
+        if let Some(free) = state.free.get(number) {
+            state.set_entry(asid, (u64::from(free.get()) << 1) | ENTRY_FREE);
+            free.set((asid & (POOL_ENTRIES - 1)).wrapping_add(1));
+        }
+    }
+
+    /// A pool is deleted: its address spaces have no ASID any more and are used no more.
+    pub fn remove_asid_pool(&self, pool: Ref<AsidPool>, base: u16) {
+        let state = &self.asids;
+        let number = pool_number(base);
+        let Some(place) = state.pools.get(number) else {
+            return;
+        };
+        if place.get() != Some(pool) {
+            return;
+        }
+        for (vmid, holder) in state.vmids.iter().enumerate() {
+            let asid = holder.get();
+            if asid != 0 && pool_number(asid) == number {
+                self.take_vmid(Vmid(vmid as u8));
+            }
+        }
+        // The 256 rounds above are worth several work units.
+        self.work_units.set(self.work_units.get().wrapping_add(4));
+        place.set(None);
+    }
+
+    /// Takes a VMID back from whoever has it.
+    fn take_vmid(&self, vmid: Vmid) {
+        let state = &self.asids;
+        let Some(holder) = state.vmids.get(usize::from(vmid.0)) else {
+            return;
+        };
+        let asid = holder.replace(0);
+        if asid == 0 {
+            return;
+        }
+        if let Some(entry) = state.entry(asid) {
+            state.set_entry(asid, entry & ENTRY_ROOT);
+        }
+        if state.active_root.get() != 0 && state.active_vmid.get() == vmid.0 {
+            state.active_root.set(0);
+            self.arch.set_vspace(None);
+        }
+        self.arch.invalidate_vmid(vmid);
+    }
+
+    /// The VMID of an ASID that is about to be used.
+    fn lend_vmid(&self, asid: u16) -> Option<Vmid> {
+        let state = &self.asids;
+        if let Some(vmid) = state.vmid(asid) {
+            return Some(vmid);
+        }
+        let number = state.next_vmid.get();
+        state.next_vmid.set(if number == u8::MAX {
+            1
+        } else {
+            number.wrapping_add(1)
+        });
+        let vmid = Vmid(number);
+        self.take_vmid(vmid);
+        let root = state.entry(asid)? & ENTRY_ROOT;
+        state.set_entry(
+            asid,
+            root | ENTRY_HAS_VMID | (u64::from(number) << ENTRY_VMID_SHIFT),
+        );
+        state.vmids.get(usize::from(number))?.set(asid);
+        Some(vmid)
+    }
+
+    /// Makes the hardware use the address space of this capability (a thread's VSpace slot); none when it is none, or when
+    /// its ASID has gone.
+    #[inline]
+    pub fn activate_vspace(&self, cap: Cap) {
+        let state = &self.asids;
+        let active = state.active_root.get();
+        if let Some((addr, asid)) = cap.as_assigned_vspace() {
+            if addr == active {
+                return;
+            }
+            if state.root(asid) == Some(addr)
+                && let Some(vmid) = self.lend_vmid(asid)
+            {
+                state.active_root.set(addr);
+                state.active_vmid.set(vmid.0);
+                self.arch
+                    .set_vspace(Some((PAddr(addr.wrapping_sub(A::PHYS_OFFSET)), vmid)));
+                return;
+            }
+        }
+        if active != 0 {
+            state.active_root.set(0);
+            self.arch.set_vspace(None);
+        }
+    }
+}
+
+/// An invocation of the ASID control capability: MakePool with words index, depth and capabilities untyped, root.
+///
+/// # Errors
+/// Those that the interface documents.
+pub fn decode_control<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
+    if inv.label != Label::ArmAsidControlMakePool.word() {
+        return Err(Error::IllegalOperation);
+    }
+    inv.need_words(2)?;
+    let untyped = inv.extra(0)?;
+    let root = inv.extra(1)?;
+    if k.free_asid_pool().is_none() {
+        return Err(Error::DeleteFirst);
+    }
+    let memory = create::AsidPoolMemory::from_untyped(untyped.cap.get())
+        .ok_or(Error::InvalidCapability(1))?;
+    if cdt::first_child(untyped).is_some() {
+        return Err(Error::RevokeFirst);
+    }
+    let dest = cnode::empty_operand(root.cap.get(), inv.word(k, 0), inv.word(k, 1))?;
+    untyped.cap.set(untyped.cap.get().with_untyped_full());
+    let object = memory.create(k);
+    if let Some(base) = k.install_asid_pool(object) {
+        let cap = Cap::from_view(CapView::AsidPool { object, base });
+        cdt::insert(cap, untyped, dest, Derivation::ORIGINAL);
+    }
+    Ok(Progress::Done)
+}
+
+/// An invocation of an ASID pool: Assign with capability vspace.
+///
+/// # Errors
+/// Those that the interface documents.
+pub fn decode_pool<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
+    if inv.label != Label::ArmAsidPoolAssign.word() {
+        return Err(Error::IllegalOperation);
+    }
+    let slot = inv.extra(0)?;
+    let vspace = slot.cap.get();
+    if vspace.kind() != Kind::VSPACE || vspace.is_mapped() {
+        return Err(Error::InvalidCapability(1));
+    }
+    let (CapView::AsidPool { object, base }, CapView::VSpace { addr, .. }) =
+        (inv.cap.view(), vspace.view())
+    else {
+        return Err(Error::IllegalOperation);
+    };
+    match k.asids.pools.get(pool_number(base)).map(Cell::get) {
+        Some(Some(pool)) if pool == object => {}
+        Some(Some(_)) => return Err(Error::InvalidCapability(0)),
+        _ => {
+            return Err(Error::FailedLookup {
+                source: LookupSide::Destination,
+                failure: LookupFailure::InvalidRoot,
+            });
+        }
+    }
+    let asid = k.assign_asid(base, addr).ok_or(Error::DeleteFirst)?;
+    slot.cap.set(Cap::from_view(CapView::VSpace {
+        addr,
+        asid: Some(asid),
+    }));
+    Ok(Progress::Done)
+}

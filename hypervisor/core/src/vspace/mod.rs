@@ -1,0 +1,4 @@
+//! Address spaces: translation tables and their identifiers.
+
+pub mod asid;
+pub mod paging;
