@@ -9,12 +9,9 @@ use crate::cap::Cap;
 use crate::object::error::Error;
 use crate::object::mem::Ref;
 use crate::object::{Slot, Tcb};
-use crate::run::ipc;
+use crate::run::ipc::{AnswerWords, FAST_MESSAGE_REGISTERS};
 use crate::state::kernel::Kernel;
 use core::cell::Cell;
-
-/// Message registers that travel in machine registers (x2..x5).
-pub const FAST_MESSAGE_REGISTERS: u64 = 4;
 
 /// Whether the caller waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,45 +109,8 @@ impl Invocation {
         if self.answer == Answer::Dropped {
             return;
         }
-        // Not the buffer that the message came from: that may be one that the thread must not write to.
-        let buffer = ipc::receive_buffer(self.current);
-        let mut out = AnswerWords {
-            k,
-            current: self.current,
-            buffer,
-            written: 0,
-            room: ipc::receivable(self.current, most),
-        };
+        let mut out = AnswerWords::new(k, self.current, most);
         let _ = fill(&mut out);
-        k.reply_length.set(out.written);
-    }
-}
-
-/// The words of an answer, as they are put.
-pub struct AnswerWords<'k, A: Arch> {
-    k: &'k Kernel<A>,
-    current: Ref<Tcb>,
-    buffer: u64,
-    written: u64,
-    room: u64,
-}
-
-impl<A: Arch> AnswerWords<'_, A> {
-    /// The next word; `None` when there is no room for it.
-    #[inline(always)]
-    pub fn put(&mut self, value: u64) -> Option<()> {
-        let n = self.written;
-        if n >= self.room {
-            return None;
-        }
-        self.written = n.wrapping_add(1);
-        if n < FAST_MESSAGE_REGISTERS {
-            let register = self.current.context.x.get(n.wrapping_add(2) as usize)?;
-            register.set(value);
-        } else {
-            let place = self.buffer.wrapping_add(n.wrapping_add(1) << 3);
-            self.k.arch.write_word(place, value);
-        }
-        Some(())
+        out.finish();
     }
 }

@@ -8,7 +8,6 @@ use crate::arch::Arch;
 use crate::cap::Cap;
 use crate::cspace::cdt;
 use crate::cspace::cnode::{self, ADDRESS_BITS};
-use crate::decode::invocation::FAST_MESSAGE_REGISTERS;
 use crate::object::error::LookupFailure;
 use crate::object::mem::Ref;
 use crate::object::slot;
@@ -16,6 +15,9 @@ use crate::object::{Endpoint, Slot, Tcb, ipc_flag, tcb_slot};
 use crate::run::fault;
 use crate::state::kernel::Kernel;
 use core::cell::Cell;
+
+/// Message registers that travel in machine registers (x2..x5).
+pub const FAST_MESSAGE_REGISTERS: u64 = 4;
 
 /// Words of the longest message (seL4_MsgMaxLength).
 pub const MAX_LENGTH: u64 = 120;
@@ -478,4 +480,52 @@ fn receive_slot<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, buffer: u64) -> Option<Re
         field(offset::RECEIVE_DEPTH),
     )
     .ok()
+}
+
+/// The words of an answer, as they are put.
+pub struct AnswerWords<'k, A: Arch> {
+    k: &'k Kernel<A>,
+    current: Ref<Tcb>,
+    buffer: u64,
+    written: u64,
+    room: u64,
+}
+
+impl<'k, A: Arch> AnswerWords<'k, A> {
+    /// An answer to this thread, of at most `most` words (at most 120).
+    #[inline(always)]
+    pub fn new(k: &'k Kernel<A>, current: Ref<Tcb>, most: u64) -> Self {
+        Self {
+            k,
+            current,
+            // Not the buffer that the message came from: that may be one that the thread must not write to.
+            buffer: receive_buffer(current),
+            written: 0,
+            room: receivable(current, most),
+        }
+    }
+
+    /// So many words are the answer.
+    #[inline(always)]
+    pub fn finish(self) {
+        self.k.reply_length.set(self.written);
+    }
+
+    /// The next word; `None` when there is no room for it.
+    #[inline(always)]
+    pub fn put(&mut self, value: u64) -> Option<()> {
+        let n = self.written;
+        if n >= self.room {
+            return None;
+        }
+        self.written = n.wrapping_add(1);
+        if n < FAST_MESSAGE_REGISTERS {
+            let register = self.current.context.x.get(n.wrapping_add(2) as usize)?;
+            register.set(value);
+        } else {
+            let place = self.buffer.wrapping_add(n.wrapping_add(1) << 3);
+            self.k.arch.write_word(place, value);
+        }
+        Some(())
+    }
 }

@@ -4,11 +4,11 @@
 //! [`Arch::sanitise_spsr`] here and nowhere else.
 
 use crate::arch::Arch;
-use crate::decode::invocation::AnswerWords;
 use crate::object::mem::Ref;
 use crate::object::{Registers, Tcb, ipc_flag};
 use crate::run::endpoint;
 use crate::run::ipc;
+use crate::run::ipc::AnswerWords;
 use crate::state::kernel::Kernel;
 use core::cell::Cell;
 

@@ -5,13 +5,16 @@
 
 use crate::arch::Arch;
 use crate::cap::{Cap, Kind, Rights};
-use crate::cspace::cnode;
+use crate::decode::asid;
+use crate::decode::cnode;
 use crate::decode::domain;
 use crate::decode::invocation::{Answer, Invocation};
 use crate::decode::irq;
+use crate::decode::sched_context;
 use crate::decode::smc;
 use crate::decode::tcb;
 use crate::decode::untyped;
+use crate::decode::vcpu;
 use crate::decode::vspace;
 use crate::object::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
 use crate::object::mem::Ref;
@@ -21,13 +24,10 @@ use crate::run::fault::{self, Fault, Phase};
 use crate::run::ipc;
 use crate::run::notification;
 use crate::run::reply;
-use crate::run::sched_context;
 use crate::run::scheduler;
 use crate::run::thread;
-use crate::run::vcpu;
 use crate::state::kernel::Kernel;
 use crate::syscall::fastpath::Path;
-use crate::vspace::asid;
 use sel4_sys::Error as ErrorLabel;
 
 /// x6: the reply object.
