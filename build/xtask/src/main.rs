@@ -10,6 +10,8 @@ mod burst;
 mod cargo;
 mod density;
 mod elf;
+#[cfg(test)]
+mod floors;
 mod fuzz;
 mod guests;
 mod image;

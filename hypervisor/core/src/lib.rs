@@ -4,7 +4,7 @@
 //! runs at EL2 and on the development host under property tests and Miri.
 //!
 //! # Floors
-//! Each folder is a floor, and stands on those below it:
+//! Each folder is a floor:
 //!
 //! | floor | what is there |
 //! | --- | --- |
@@ -18,8 +18,10 @@
 //! | [`object`], [`cap`] | memory, slots, objects, errors, capabilities |
 //! | [`arch`] | what the machine does |
 //!
-//! `check` stands apart: what tests check after every operation, and the fake machine that they run on. Eighteen imports still
-//! lead upwards: objects' `decode` functions that lie beside what they act on, and state that lies beside who changes it.
+//! A file imports from its own floor and from those below (`arch`, `cap` and `object` are the ground). Ten files of `run` import
+//! each other in a circle: who runs decides who gets a message, and a message decides who runs. A test of `xtask` holds both
+//! (`build/xtask/src/floors.rs`). `check` stands apart: what tests check after every operation, and the fake machine that
+//! they run on.
 //!
 //! # Invariants
 //! 1. Every kernel object lives in memory that user level retyped for it (or that boot set aside) and is reached only

@@ -8,8 +8,8 @@ use crate::decode::invocation::Invocation;
 use crate::lifecycle::create;
 use crate::object::error::{Error, LookupFailure, LookupSide, Outcome, Progress};
 use crate::object::slot::Derivation;
+use crate::state::asids;
 use crate::state::kernel::Kernel;
-use crate::vspace::asid;
 use core::cell::Cell;
 use sel4_sys::Invocation as Label;
 
@@ -60,7 +60,7 @@ pub fn decode_pool<A: Arch>(k: &Kernel<A>, inv: &Invocation) -> Outcome {
     else {
         return Err(Error::IllegalOperation);
     };
-    match k.asids.pools().get(asid::pool_number(base)).map(Cell::get) {
+    match k.asids.pools().get(asids::pool_number(base)).map(Cell::get) {
         Some(Some(pool)) if pool == object => {}
         Some(Some(_)) => return Err(Error::InvalidCapability(0)),
         _ => {

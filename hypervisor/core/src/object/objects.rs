@@ -197,7 +197,7 @@ pub struct ThreadFields {
     /// Address of its IPC buffer in its own address space.
     pub ipc_buffer: Cell<u64>,
     /// Pending fault.
-    pub fault: Cell<crate::run::fault::Fault>,
+    pub fault: Cell<crate::object::fault_kind::Fault>,
     /// Name, debug flavour.
     pub name: [Cell<u8>; 32],
 }

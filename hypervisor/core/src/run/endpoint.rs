@@ -14,6 +14,7 @@ use crate::run::reply;
 use crate::run::sched_context;
 use crate::run::scheduler;
 use crate::run::thread;
+use crate::state::cancelling::Cancelling;
 use crate::state::kernel::Kernel;
 
 /// Whether a system call waits for its partner.
@@ -237,17 +238,6 @@ pub fn cancel_all<A: Arch>(k: &Kernel<A>, ep: Ref<Endpoint>) -> Progress {
         }
     }
     Progress::Done
-}
-
-/// Where a preempted [`cancel_badged_sends`] goes on, and for whom.
-#[derive(Clone, Copy)]
-pub struct Cancelling {
-    /// The sender that is looked at next; it has [`ipc_flag::CURSOR`].
-    next: Ref<Tcb>,
-    /// The badge that is cancelled.
-    badge: u64,
-    /// The thread whose call it is.
-    caller: Ref<Tcb>,
 }
 
 /// Everybody who waits to send with this badge makes the system call again. Progress is kept: senders that have been looked

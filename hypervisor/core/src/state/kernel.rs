@@ -1,12 +1,12 @@
 //! The kernel's own state, apart from the objects.
 
 use crate::arch::Arch;
-use crate::decode::irq::IrqState;
 use crate::object::Tcb;
 use crate::object::mem::Ref;
-use crate::run::endpoint::Cancelling;
-use crate::run::scheduler::Scheduler;
-use crate::vspace::asid::AsidState;
+use crate::state::asids::AsidState;
+use crate::state::cancelling::Cancelling;
+use crate::state::irqs::IrqState;
+use crate::state::schedule::Scheduler;
 use core::cell::Cell;
 
 /// Work units between two looks at pending interrupts (seL4's CONFIG_MAX_NUM_WORK_UNITS_PER_PREEMPTION).

@@ -6,6 +6,8 @@
 //! is at least as important as everything that is ready, and that a passive server goes on with its caller's scheduling context:
 //! no time is charged, no timer is set.
 
+pub use crate::syscall::path::Path;
+
 use crate::arch::Arch;
 use crate::cap::Rights;
 use crate::object::mem::Ref;
@@ -20,16 +22,6 @@ use crate::run::scheduler;
 use crate::state::kernel::Kernel;
 use crate::syscall::slowpath;
 use sel4_sys::Syscall;
-
-/// Whether the fastpath was open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "when it was not, nothing has been done yet"]
-pub enum Path {
-    /// Everything is done, the next thread is current.
-    Taken,
-    /// Nothing was done.
-    Closed,
-}
 
 /// The system call `number` of the current thread, if there is a fastpath for it.
 #[inline(always)]

@@ -4,4 +4,5 @@
 pub mod debug;
 pub mod entry;
 pub mod fastpath;
+pub mod path;
 pub mod slowpath;

@@ -27,7 +27,7 @@ use crate::run::reply;
 use crate::run::scheduler;
 use crate::run::thread;
 use crate::state::kernel::Kernel;
-use crate::syscall::fastpath::Path;
+use crate::syscall::path::Path;
 use sel4_sys::Error as ErrorLabel;
 
 /// x6: the reply object.
