@@ -255,6 +255,8 @@ pub struct Reply {
 pub mod sc_flag {
     /// Sporadic server only (`seL4_SchedContext_Sporadic`), not constant bandwidth.
     pub const SPORADIC: u16 = 1;
+    /// Round robin: the slice ended while its thread was blocked, which still has to wait for the others' turns.
+    pub const TURN_OVER: u16 = 2;
 }
 
 /// A scheduling context: 96 bytes of fields, then its refills up to the object's size (seL4_MinSchedContextBits = 7).

@@ -102,6 +102,10 @@ pub fn possible_switch_to<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
         postpone(k, tcb, sc);
         return;
     }
+    if sc.flags.get() & sc_flag::TURN_OVER != 0 {
+        take_turn_behind_others(k, tcb, sc);
+        return;
+    }
     if k.current.get() == Some(tcb) {
         require(k);
     } else if s.reschedule.get() || s.candidate.get().is_some() {
@@ -111,6 +115,16 @@ pub fn possible_switch_to<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) {
         require(k);
     } else {
         s.candidate.set(Some(tcb));
+    }
+}
+
+/// A thread whose slice ended while it was blocked runs again: after the others of its priority.
+#[inline(never)]
+fn take_turn_behind_others<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>, sc: Ref<SchedContext>) {
+    sc.flags.set(sc.flags.get() & !sc_flag::TURN_OVER);
+    require(k);
+    if k.current.get() != Some(tcb) && tcb.thread.queued.get() & queued::READY == 0 {
+        k.sched.ready.push_back(tcb);
     }
 }
 
@@ -218,9 +232,11 @@ fn switch_sc<A: Arch>(k: &Kernel<A>, next: Option<Ref<SchedContext>>) {
     let now = now(k);
     if let Some(old) = old {
         let slice = account(k, old, now);
-        if let Some(tcb) = old.tcb.get()
-            && tcb.thread.queued.get() & queued::READY != 0
-        {
+        let preempted = old
+            .tcb
+            .get()
+            .filter(|tcb| tcb.thread.queued.get() & queued::READY != 0);
+        if let Some(tcb) = preempted {
             // It was preempted; what it has left decides where it waits.
             if slice == Slice::Ended {
                 s.ready.take_out(tcb);
@@ -228,6 +244,9 @@ fn switch_sc<A: Arch>(k: &Kernel<A>, next: Option<Ref<SchedContext>>) {
             } else if !refill::usable(old, now, s.least_budget.get()) {
                 postpone(k, tcb, old);
             }
+        } else if slice == Slice::Ended {
+            // It is blocked. Two threads that call each other all the time would never lose their turn otherwise.
+            old.flags.set(old.flags.get() | sc_flag::TURN_OVER);
         }
     }
     s.since.set(now);

@@ -54,7 +54,7 @@ fn first<A: Arch>(k: &Kernel<A>, tcb: Ref<Tcb>) -> bool {
 /// Whether a thread that was blocked can go on at once on its own scheduling context.
 #[inline(never)]
 fn ready<A: Arch>(k: &Kernel<A>, sc: Ref<SchedContext>) -> bool {
-    sc.flags.get() & sc_flag::SPORADIC == 0
+    sc.flags.get() & (sc_flag::SPORADIC | sc_flag::TURN_OVER) == 0
         && refill::usable(sc, scheduler::now(k), k.sched.least_budget())
 }
 

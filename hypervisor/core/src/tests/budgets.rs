@@ -31,6 +31,43 @@ fn the_highest_priority_runs_and_equals_take_turns() {
     assert_eq!(s.state(low), ThreadState::Running);
 }
 
+/// Client and server have a context each, and each is blocked most of the time when its slice ends. They take turns with a third
+/// thread all the same, as one thread would that does the work of both.
+#[test]
+fn threads_that_call_each_other_take_turns_with_their_equals() {
+    let s = Stage::new();
+    let (client, server, other) = (s.active(20), s.active(20), s.active(20));
+    let (ep, reply) = (s.object(ObjectType::Endpoint), s.object(ObjectType::Reply));
+    pause(&s);
+    let mut ran = [0usize; 3];
+    let mut serves = false;
+    let pieces = steps(3000);
+    for _ in 0..pieces {
+        let current = s.current().unwrap();
+        let runs = |thread: Thread| current == thread.tcb;
+        for (count, thread) in ran.iter_mut().zip([client, server, other]) {
+            *count += usize::from(runs(thread));
+        }
+        // A hundredth of a slice.
+        s.pass(us(10));
+        if s.current() != Some(current) {
+            continue;
+        }
+        if runs(client) {
+            s.send(client.tcb, Syscall::Call, ep, &[]);
+        } else if runs(server) && serves {
+            s.syscall(server.tcb, Syscall::ReplyRecv, ep, reply);
+        } else if runs(server) {
+            s.recv(server.tcb, ep, reply);
+            serves = true;
+        }
+    }
+    assert!(
+        ran[2] * 5 >= pieces * 2 && ran[2] * 5 <= pieces * 3,
+        "about half of {pieces} pieces: {ran:?}"
+    );
+}
+
 #[test]
 fn yield_goes_behind_equals() {
     let s = Stage::new();
