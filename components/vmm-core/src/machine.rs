@@ -21,7 +21,7 @@ use crate::pieces::{Mapped, State, Storage, Supply, Table, TouchError, Vanished}
 use crate::ram::{AccessError, GuestMemory};
 use crate::syndrome::Width;
 use crate::virtio::balloon::{Balloon, F_DEFLATE_ON_OOM, F_MUST_TELL_HOST, Happened};
-use crate::virtio::console::{Console, Sink};
+use crate::virtio::console::{Backlog, Console, Sink};
 use crate::virtio::hotplug::Hotplug;
 use crate::virtio::transport::CONFIG;
 use cushion::Cushioned;
@@ -113,6 +113,8 @@ pub struct Machine {
     pub table: Table,
     console: Console,
     agent: Console,
+    /// When the rest of an output is handed on, in milliseconds.
+    output_ms: Option<u64>,
     balloon: Balloon,
     hotplug: Hotplug,
     follower: Follower,
@@ -165,6 +167,7 @@ impl Machine {
             table,
             console: Console::new(),
             agent: Console::new(),
+            output_ms: None,
             balloon: Balloon::new(),
             hotplug: Hotplug::new(),
             follower: Follower::new(),
@@ -312,6 +315,7 @@ impl Machine {
                 let event = console.transport.write(offset, width, value);
                 let table = &mut self.table;
                 console.event(event, &mut Outside { table, host, port });
+                self.note_backlog(now_ms);
             }
             2 => {
                 let event = self.balloon.transport.write(offset, width, value);
@@ -398,8 +402,8 @@ impl Machine {
         self.gic.flush(host);
     }
 
-    /// The console server takes output again.
-    pub fn output(&mut self, host: &mut impl Host) {
+    /// The console server takes output again, or the rest of an output is due.
+    pub fn output(&mut self, host: &mut impl Host, now_ms: u64) {
         for (console, port) in [
             (&mut self.console, Port::Console),
             (&mut self.agent, Port::Agent),
@@ -407,8 +411,20 @@ impl Machine {
             let table = &mut self.table;
             console.transmit(&mut Outside { table, host, port });
         }
+        self.output_ms = None;
+        self.note_backlog(&|| now_ms);
         self.lines();
         self.gic.flush(host);
+    }
+
+    /// Output that is left after a turn goes on a millisecond later: the guest runs meanwhile, and the VMM serves others.
+    fn note_backlog(&mut self, now_ms: &impl Fn() -> u64) {
+        let left = [&self.console, &self.agent].map(Console::backlog);
+        if !left.contains(&Backlog::Left) {
+            self.output_ms = None;
+        } else if self.output_ms.is_none() {
+            self.output_ms = Some(now_ms() + 1);
+        }
     }
 
     /// The memory server signalled: a new target, memory that is ready, or pieces taken by force.
@@ -458,7 +474,7 @@ impl Machine {
         if reminded {
             self.remind();
         }
-        self.output(host);
+        self.output(host, now_ms);
     }
 
     /// The same target again: drivers that still owe something are told once more. (They are also when the signal was

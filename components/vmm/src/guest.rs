@@ -170,7 +170,7 @@ impl Guest {
             self.machine.memory_changed(&mut self.outside, now_ms);
         }
         if bits & signal::CONSOLE != 0 {
-            self.machine.output(&mut self.outside);
+            self.machine.output(&mut self.outside, now_ms);
             self.input = Input::Waits;
         }
         if bits & signal::TICK != 0 {

@@ -40,6 +40,9 @@ const AHEAD_TIMES: u64 = 4;
 impl Machine {
     /// Time has passed: statistics are asked for, reports sent, stalled drivers kicked.
     pub fn time(&mut self, host: &mut impl Host, now_ms: u64) {
+        if self.output_ms.is_some_and(|at| at <= now_ms) {
+            self.output(host, now_ms);
+        }
         if self.follower.next_look_ms().is_some_and(|at| at <= now_ms) {
             self.pursue(host, now_ms);
         }
@@ -98,7 +101,10 @@ impl Machine {
         };
         let held = self.balloon.is_holding().then_some(self.hold_until_ms);
         let look = self.follower.next_look_ms();
-        held.into_iter().chain(look).fold(report, u64::min)
+        held.into_iter()
+            .chain(look)
+            .chain(self.output_ms)
+            .fold(report, u64::min)
     }
 
     /// The guest has ready what it needs with its buffer, as far as its target goes: what it reported free of that is

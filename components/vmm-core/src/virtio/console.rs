@@ -11,6 +11,9 @@ const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 /// Bytes handed on in one step.
 pub const STEP_BYTES: usize = protocol::console::CHUNK_BYTES;
+/// Most bytes, and most buffers, of a guest's output that are handed on at once: then others have their turn.
+const TURN_BYTES: usize = 4096;
+const TURN_BUFFERS: usize = 64;
 /// Input kept until the guest offers buffers; more is dropped, as a serial line's receiver does.
 const INPUT_BYTES: usize = 1024;
 
@@ -28,6 +31,16 @@ pub struct Console {
     input: heapless::Deque<u8, INPUT_BYTES>,
     /// Bytes of the chain at the head of the transmit queue that are out already.
     sent: u64,
+    backlog: Backlog,
+}
+
+/// Whether output is left that the sink would have taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backlog {
+    /// Nothing is left, or the sink is full and says when it is not.
+    None,
+    /// The turn was over: [`Console::transmit`] goes on.
+    Left,
 }
 
 impl Console {
@@ -38,7 +51,14 @@ impl Console {
             transport: Transport::new(DEVICE, 0),
             input: heapless::Deque::new(),
             sent: 0,
+            backlog: Backlog::None,
         }
+    }
+
+    /// Whether output is left although the sink takes more.
+    #[must_use]
+    pub const fn backlog(&self) -> Backlog {
+        self.backlog
     }
 
     /// Acts on a register write. Errors of the driver leave the device in need of a reset.
@@ -46,6 +66,7 @@ impl Console {
         match event {
             Event::Reset => {
                 self.sent = 0;
+                self.backlog = Backlog::None;
                 self.input.clear();
             }
             Event::Notify(0) => self.receive(memory),
@@ -59,7 +80,8 @@ impl Console {
         }
     }
 
-    /// Moves the guest's output to the sink until it takes no more or there is none.
+    /// Moves the guest's output to the sink until it takes no more, there is none, or the turn is over: what is left then
+    /// is the [`Self::backlog`].
     pub fn transmit<M: GuestMemory + Sink>(&mut self, memory: &mut M) {
         if let Err(error) = self.try_transmit(memory) {
             self.give_up(error);
@@ -72,23 +94,32 @@ impl Console {
         let Some(queue) = self.transport.queue(TRANSMIT) else {
             return Ok(());
         };
-        let mut blocked = false;
         let mut room = Chain::new();
-        while let Some(chain) = queue.peek(memory, &mut room)? {
+        let (mut bytes_left, mut buffers_left) = (TURN_BYTES, TURN_BUFFERS);
+        self.backlog = Backlog::None;
+        'turn: while let Some(chain) = queue.peek(memory, &mut room)? {
+            if buffers_left == 0 {
+                self.backlog = Backlog::Left;
+                break;
+            }
+            buffers_left -= 1;
             loop {
-                let bytes = chain.copy_out(memory, self.sent, &mut step)?;
+                if bytes_left == 0 {
+                    self.backlog = Backlog::Left;
+                    break 'turn;
+                }
+                let most = bytes_left.min(STEP_BYTES);
+                let into = step.get_mut(..most).unwrap_or_default();
+                let bytes = chain.copy_out(memory, self.sent, into)?;
                 if bytes == 0 {
                     break;
                 }
                 let taken = memory.put(step.get(..bytes).unwrap_or_default()).min(bytes);
                 self.sent += taken as u64;
+                bytes_left -= taken;
                 if taken < bytes {
-                    blocked = true;
-                    break;
+                    break 'turn;
                 }
-            }
-            if blocked {
-                break;
             }
             self.sent = 0;
             queue.advance();
@@ -239,6 +270,30 @@ mod tests {
         assert_eq!(outside.taken, b"hello world");
         assert_eq!(driver.used(&mut outside.memory), 1);
         assert_eq!(console.transport.line(), Level::High);
+    }
+
+    #[test]
+    fn a_turn_is_bounded_and_the_next_goes_on() {
+        let (mut console, mut outside, _, mut driver) = live(usize::MAX);
+        // One chain of 40,000 bytes.
+        driver.descriptor(&mut outside.memory, 0, DATA, 40_000, 0, 0);
+        driver.offer(&mut outside.memory, 0, 4);
+        console.event(Event::Notify(1), &mut outside);
+        let mut turns = 1;
+        while console.backlog() == Backlog::Left {
+            assert_eq!(outside.taken.len(), turns * TURN_BYTES);
+            assert_eq!(driver.used(&mut outside.memory), 0);
+            console.transmit(&mut outside);
+            turns += 1;
+        }
+        assert_eq!((outside.taken.len(), turns), (40_000, 10));
+        assert_eq!(driver.used(&mut outside.memory), 1);
+        // A reset forgets what was left.
+        driver.offer(&mut outside.memory, 0, 4);
+        console.event(Event::Notify(1), &mut outside);
+        assert_eq!(console.backlog(), Backlog::Left);
+        console.event(Event::Reset, &mut outside);
+        assert_eq!(console.backlog(), Backlog::None);
     }
 
     #[test]
