@@ -2,8 +2,10 @@
 //! `concepts.md` has the same as a table of who may hold what.
 //!
 //! Priorities: the supervisor above all (it must be able to stop anybody), the timer (wakes others in time), the memory
-//! server, the balancer, the console, the VMMs, the guests' vCPUs, and below them the memory server's cleaner while nobody
-//! waits for it. A server is above its clients, so a call to it is never delayed by another client.
+//! server, the balancer, the console, the VMMs and the guests' vCPUs as equals, and below them the memory server's cleaner
+//! while nobody waits for it. A server is above its clients, so a call to it is never delayed by another client. A VMM is
+//! not above vCPUs: what it does, it does for its own guest, and the other guests' vCPUs take turns with it. Its slice is
+//! as long as a vCPU's, so a guest that makes its VMM work pays for that with its own turns.
 
 use protocol::badge::Client;
 use protocol::slots;
@@ -161,11 +163,16 @@ pub const BALANCER: Component = Component {
     own: Own::Nothing,
 };
 
-/// The serial / management server.
+/// The serial / management server. What guests write makes it work, above all of them: it has a fifth of the processor at
+/// most, which is about two megabytes of output a second.
 pub const CONSOLE: Component = Component {
     client: Client::Console,
     radix: slots::console::RADIX,
-    threads: &[server(180)],
+    threads: &[Thread {
+        budget_us: 2_000,
+        period_us: 10_000,
+        ..server(180)
+    }],
     calls: &[Service::Memory, Service::Balancer, Service::Supervisor],
     own: Own::Nothing,
 };
@@ -174,7 +181,14 @@ pub const CONSOLE: Component = Component {
 pub const VMM: Component = Component {
     client: Client::Vmm(protocol::units::GuestId(0)),
     radix: slots::vmm::RADIX,
-    threads: &[server(150), helper("faults", 151)],
+    threads: &[
+        Thread {
+            budget_us: VCPU_SLICE_US,
+            period_us: VCPU_SLICE_US,
+            ..server(VCPU_PRIORITY)
+        },
+        helper("faults", VCPU_PRIORITY + 1),
+    ],
     calls: &Service::ALL,
     own: Own::CNodeAndVSpace,
 };

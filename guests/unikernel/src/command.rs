@@ -65,6 +65,8 @@ pub enum Command {
     Stubborn,
     /// Misbehave: keep the host reading page lists in the highest piece, for this many rounds.
     Flood(u64),
+    /// Misbehave: make the host work for this many milliseconds.
+    Storm(Storm, u64),
     /// Misbehave: never do anything again.
     Spin,
     /// Misbehave: exceptions without end.
@@ -114,6 +116,34 @@ impl Break {
         ("unplug", Self::Unplug),
         ("reset", Self::Reset),
         ("power", Self::Power),
+    ];
+}
+
+/// What the host is made to work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storm {
+    /// Reads of a device's register.
+    Mmio,
+    /// Waits that end at once.
+    Wfi,
+    /// Waits for a timer that is due a moment later.
+    Timer,
+    /// A console's queue that is always full.
+    Console,
+    /// One chain of console buffers, each nearly all of memory.
+    Chain,
+    /// A piece into the balloon and out of it.
+    Balloon,
+}
+
+impl Storm {
+    const ALL: [(&str, Self); 6] = [
+        ("mmio", Self::Mmio),
+        ("wfi", Self::Wfi),
+        ("timer", Self::Timer),
+        ("console", Self::Console),
+        ("chain", Self::Chain),
+        ("balloon", Self::Balloon),
     ];
 }
 
@@ -207,6 +237,10 @@ pub fn parse(text: &str) -> Result<Command, CommandError> {
         "strand" => Command::Strand,
         "stubborn" => Command::Stubborn,
         "flood" => Command::Flood(number(words.next()).ok_or(CommandError::Argument)?),
+        "storm" => {
+            let kind = named(&Storm::ALL, words.next())?;
+            Command::Storm(kind, number(words.next()).ok_or(CommandError::Argument)?)
+        }
         "spin" => Command::Spin,
         "crash" => Command::Crash,
         _ => return Err(CommandError::Unknown),
@@ -240,5 +274,8 @@ mod tests {
         assert_eq!(parse("nowhere gap"), Ok(Command::Nowhere(Nowhere::Gap)));
         assert_eq!(parse("nowhere here"), Err(CommandError::Argument));
         assert_eq!(parse("flood 3"), Ok(Command::Flood(3)));
+        assert_eq!(parse("storm wfi 20"), Ok(Command::Storm(Storm::Wfi, 20)));
+        assert_eq!(parse("storm wfi"), Err(CommandError::Argument));
+        assert_eq!(parse("storm snow 20"), Err(CommandError::Argument));
     }
 }

@@ -11,6 +11,8 @@ mod machine;
 mod program;
 #[cfg(target_os = "none")]
 mod queue;
+#[cfg(target_os = "none")]
+mod storm;
 
 #[cfg(target_os = "none")]
 use program::{begin, exception};

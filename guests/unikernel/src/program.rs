@@ -270,7 +270,7 @@ impl Program {
     }
 
     /// Takes one piece out of the balloon. Returns whether there was one.
-    fn deflate(&mut self) -> bool {
+    pub(crate) fn deflate(&mut self) -> bool {
         let Some(index) = self.memory.next_deflation() else {
             return false;
         };
@@ -373,10 +373,16 @@ impl Program {
                     }
                 }
             }
-            Command::Verify => match self.verify() {
-                Ok(()) => write!(answer, "ok verified {}", filled(self)),
-                Err(place) => write!(answer, "error byte {place} is not what was written"),
-            },
+            Command::Verify => {
+                let start = ticks();
+                match self.verify() {
+                    Ok(()) => {
+                        let took_us = (ticks() - start) * 1000 / ticks_per_ms();
+                        write!(answer, "ok verified {} took_us {took_us}", filled(self))
+                    }
+                    Err(place) => write!(answer, "error byte {place} is not what was written"),
+                }
+            }
             Command::Free => {
                 let bytes = filled(self);
                 while self.memory.release().is_some() {}
@@ -416,6 +422,7 @@ impl Program {
             },
             Command::Break(what) => self.misbehave(Hostile::Break(what), answer),
             Command::Flood(rounds) => self.misbehave(Hostile::Flood(rounds), answer),
+            Command::Storm(kind, ms) => self.storm(kind, ms, answer),
             Command::Strand => self.misbehave(Hostile::Strand, answer),
             Command::Nowhere(place) => self.misbehave(Hostile::Nowhere(place), answer),
             Command::Lie => {

@@ -2,6 +2,7 @@
 //! not give back, in [`truths`] what is true of a guest whatever it says, and in [`planted`] that the look from outside would notice.
 
 mod hostile;
+mod interference;
 mod linux;
 mod planted;
 mod refusal;
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Case> {
     [
         ORDINARY,
         hostile::CASES,
+        interference::CASES,
         refusal::CASES,
         truths::CASES,
         linux::CASES,
