@@ -31,6 +31,7 @@ impl Target {
 #[derive(Clone, Debug)]
 pub struct Cargo {
     root: PathBuf,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Cargo {
@@ -39,7 +40,16 @@ impl Cargo {
     pub fn new(paths: &Paths) -> Self {
         Self {
             root: paths.root().to_path_buf(),
+            variables: Vec::new(),
         }
+    }
+
+    /// The same with a variable in the environment of what it builds.
+    #[must_use]
+    pub fn with_variable(&self, name: &'static str, value: &str) -> Self {
+        let mut other = self.clone();
+        other.variables.push((name, value.to_owned()));
+        other
     }
 
     /// A cargo command in the workspace, with the lock file as it is.
@@ -69,6 +79,7 @@ impl Cargo {
         command
             .current_dir(&self.root)
             .arg(subcommand)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         // What cargo told us about our own crate is not for the crates that we build.
         for (name, _) in std::env::vars_os() {

@@ -55,10 +55,10 @@ pub fn calibrated(name: &str, recording: &Path) -> Result<Counts> {
             counts.passed += 1;
         } else {
             counts.failed += 1;
-            println!(
-                "    {name}: the laboratory's {} is {:.1} % from the real one, more than {DIFFERENCE_MAX_PERCENT} %",
+            progress::failed(&format!(
+                "{name}: the laboratory's {} is {:.1} % from the real one, more than {DIFFERENCE_MAX_PERCENT} %",
                 guest.guest, guest.percent
-            );
+            ));
         }
     }
     Ok(counts)

@@ -52,14 +52,14 @@ pub fn lisa(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Counts
         }
         Err(error) => {
             counts.failed += 1;
-            println!(
-                "    {LISA_SUITE}: {case}: {error:#} (log: {})",
+            progress::failed(&format!(
+                "{LISA_SUITE}: {case}: {error:#} (log: {})",
                 log.display()
-            );
+            ));
         }
     });
     if let Err(error) = ended {
-        println!("    {LISA_SUITE}: {error:#} (log: {})", log.display());
+        progress::failed(&format!("{LISA_SUITE}: {error:#} (log: {})", log.display()));
         counts.add(Counts::FAILED);
     }
     println!(
@@ -94,7 +94,10 @@ pub fn moves(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Count
             }
         }
         Err(error) => {
-            println!("    {MOVES_SUITE}: {error:#} (log: {})", log.display());
+            progress::failed(&format!(
+                "{MOVES_SUITE}: {error:#} (log: {})",
+                log.display()
+            ));
             Counts::FAILED
         }
     };

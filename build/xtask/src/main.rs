@@ -19,6 +19,7 @@ mod laboratory;
 mod linux_tests;
 mod miri;
 mod nightly;
+mod one_test;
 #[cfg(test)]
 mod pages;
 mod paths;
@@ -138,6 +139,12 @@ enum Command {
         /// A suite (host, kernel, template, system, ...) or a part of its name; otherwise a part of the names of host tests
         /// and of the cases of whole systems.
         filter: Option<String>,
+        /// FILTER is the whole name of one test (on this machine, in the kernel, a case of a whole system) or suite.
+        #[arg(long, requires = "filter", conflicts_with = "target")]
+        exact: bool,
+        /// Name every test and run none.
+        #[arg(long, conflicts_with_all = ["filter", "target", "kernel"])]
+        list: bool,
         /// Only those on this machine, or only those in QEMU.
         #[arg(long, value_enum)]
         target: Option<test::Where>,
@@ -355,6 +362,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Test {
             filter,
+            exact,
+            list,
             target,
             kernel,
             mirror,
@@ -365,15 +374,21 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 _ => &setup::ALL,
             };
             setup::ensure(&paths, needs, mirror.as_deref())?;
-            let counts = test::Tests {
+            let tests = test::Tests {
                 paths: &paths,
                 cargo: &cargo,
                 filter: filter.as_deref(),
+                exact,
                 place: target,
                 kernel: kernel.as_deref(),
                 mirror: mirror.as_deref(),
+            };
+            if list {
+                tests.list()?;
+                return Ok(ExitCode::SUCCESS);
             }
-            .run()?;
+            let counts = tests.run()?;
+            progress::print_failures();
             println!("{} passed, {} failed", counts.passed, counts.failed);
             Ok(if counts.good() {
                 ExitCode::SUCCESS

@@ -4,6 +4,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Runs one step under a line that says what is done and, at its end, how long it took.
@@ -69,6 +70,32 @@ pub fn download<T>(
     });
     finish(&bar, what, began, result.is_ok());
     result
+}
+
+/// What failed in this run, in its order.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Says that something failed, now and in the list at the end.
+pub fn failed(what: &str) {
+    println!("    {what}");
+    note_failure(what);
+}
+
+/// Something failed and was said: it joins the list at the end.
+pub fn note_failure(what: &str) {
+    let mut failures = FAILURES.lock().unwrap_or_else(PoisonError::into_inner);
+    failures.push(what.to_owned());
+}
+
+/// Prints all that failed, a line each, so that the end of a long log tells it.
+pub fn print_failures() {
+    for what in FAILURES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
+        println!("failed: {}", what.lines().next().unwrap_or_default());
+    }
 }
 
 fn line(what: &str) -> ProgressBar {

@@ -50,10 +50,16 @@ mod suite {
 
     /// Where a test failed and what it saw there.
     pub struct Failure {
+        pub file: &'static str,
         pub line: u32,
         pub what: &'static str,
         pub seen: u64,
     }
+
+    /// The one test that this build runs (`cargo xtask test --exact`); all if there is none. [`LIST`] prints the names alone.
+    const ONLY: Option<&str> = option_env!("KERNEL_TEST");
+    /// See [`ONLY`].
+    const LIST: &str = "--list";
 
     /// A test.
     pub type Test = (&'static str, fn(&mut Env) -> Result<(), Failure>);
@@ -65,6 +71,7 @@ mod suite {
             let (left, right): (u64, u64) = ($left, $right);
             if left != right {
                 return Err($crate::suite::Failure {
+                    file: file!(),
                     line: line!(),
                     what: concat!(stringify!($left), " should be ", stringify!($right)),
                     seen: left,
@@ -127,6 +134,13 @@ mod suite {
         let (mut passed, mut failed) = (0, 0);
         let is_elsewhere = elsewhere::is_elsewhere(env);
         for (name, test) in groups.iter().flat_map(|group| group.iter()) {
+            if ONLY == Some(LIST) {
+                println!("test {name}");
+                continue;
+            }
+            if ONLY.is_some_and(|only| only != *name) {
+                continue;
+            }
             if is_elsewhere && let Some(reason) = elsewhere::reason(name) {
                 println!("test {name} ... skipped on seL4: {reason}");
                 continue;
@@ -141,8 +155,8 @@ mod suite {
                 Err(failure) => {
                     failed += 1;
                     println!(
-                        "test {name} ... FAILED: line {}: {}, not {:#x}",
-                        failure.line, failure.what, failure.seen
+                        "test {name} ... FAILED: {}:{}: {}, not {:#x}",
+                        failure.file, failure.line, failure.what, failure.seen
                     );
                 }
             }

@@ -122,6 +122,7 @@ fn measured(
         return Ok(());
     }
     Err(Failure {
+        file: file!(),
         line: line!(),
         what: "the longest stretch should be within its bound",
         seen: longest.instructions,

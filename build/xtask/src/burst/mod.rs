@@ -62,6 +62,9 @@ pub fn suite(paths: &Paths, cargo: &Cargo, mirror: Option<&str>) -> Result<Count
     let checks = burst.run(paths, cargo, mirror)?;
     let failed = checks.iter().filter(|check| !check.ok).count() as u64;
     let passed = checks.len() as u64 - failed;
+    for check in checks.iter().filter(|check| !check.ok) {
+        progress::note_failure(&format!("{SUITE}: {}: {}", check.name, check.detail));
+    }
     println!("{SUITE}: {passed} passed, {failed} failed");
     Ok(Counts { passed, failed })
 }

@@ -49,6 +49,7 @@ fn check(env: &Env, object: u64, rows: &[Row<'_>]) -> Result<(), Failure> {
                 answer.label
             );
             return Err(Failure {
+                file: file!(),
                 line: number as u32,
                 what: "the answer to the row of this number",
                 seen: answer.label,

@@ -114,6 +114,7 @@ fn sweep(env: &mut Env) -> Result<(), Failure> {
         env.revoke(memory);
     }
     Err(Failure {
+        file: file!(),
         line: number as u32,
         what: "the digest of the group of this number",
         seen,

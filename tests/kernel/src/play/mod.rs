@@ -87,6 +87,7 @@ fn plays(env: &mut Env) -> Result<(), Failure> {
             Ok(())
         }
         Some((seed, seen)) => Err(Failure {
+            file: file!(),
             line: seed as u32,
             what: "the digest of the round of this number",
             seen,
