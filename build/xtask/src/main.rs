@@ -17,6 +17,7 @@ mod guests;
 mod image;
 mod laboratory;
 mod linux_tests;
+mod mdbook;
 mod miri;
 mod nightly;
 mod one_test;
@@ -191,6 +192,8 @@ enum Command {
     },
     /// Play the balancer's policy and its rivals on the same traces of demand.
     Lab(balancer_lab::Options),
+    /// Build the book, docs/src, as HTML. Exit status 3: mdBook cannot be installed from here, nothing was checked.
+    Book,
     /// Say what programs take, how deep their stacks get and where `unsafe` is, against `build/budgets.toml`.
     Sizes,
     /// Say what is missing on this machine, and the command that fixes it.
@@ -430,6 +433,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             balancer_lab::Ending::Passed => ExitCode::SUCCESS,
             balancer_lab::Ending::Failed => ExitCode::FAILURE,
         }),
+        Command::Book => {
+            println!("{}", mdbook::build(&paths, &cargo)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Sizes => {
             setup::ensure(&paths, &[Need::RustTargets], None)?;
             Ok(if sizes::run(&paths, &cargo)? {
