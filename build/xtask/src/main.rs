@@ -1,4 +1,4 @@
-//! The front door: image, run, sel4, test, miri, fuzz, bench, lab, doctor.
+//! The tool behind `cargo xtask`: image, run, sel4, test, miri, fuzz, bench, lab, gdb, book, doctor.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -8,11 +8,14 @@ mod boot;
 mod bundle;
 mod burst;
 mod cargo;
+#[cfg(test)]
+mod commits;
 mod density;
 mod elf;
 #[cfg(test)]
 mod floors;
 mod fuzz;
+mod gdb;
 mod guests;
 mod image;
 mod laboratory;
@@ -192,6 +195,8 @@ enum Command {
     },
     /// Play the balancer's policy and its rivals on the same traces of demand.
     Lab(balancer_lab::Options),
+    /// Start a system stopped and say how a debugger attaches to its kernel, a component or a guest, with the right symbols.
+    Gdb(gdb::Options),
     /// Build the book, docs/src, as HTML. Exit status 3: mdBook cannot be installed from here, nothing was checked.
     Book,
     /// Say what programs take, how deep their stacks get and where `unsafe` is, against `build/budgets.toml`.
@@ -433,6 +438,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             balancer_lab::Ending::Passed => ExitCode::SUCCESS,
             balancer_lab::Ending::Failed => ExitCode::FAILURE,
         }),
+        Command::Gdb(options) => {
+            setup::ensure(&paths, &setup::ALL, options.mirror())?;
+            options.run(&paths, &cargo)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Book => {
             println!("{}", mdbook::build(&paths, &cargo)?.display());
             Ok(ExitCode::SUCCESS)
