@@ -4,6 +4,7 @@
 
 use crate::cargo::Cargo;
 use crate::progress;
+use crate::qemu_suites::QemuSuite;
 use crate::test::{self, Tests, count, kernel_suites, show_host};
 use crate::verdict::{Counts, ends};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -101,7 +102,7 @@ impl Tests<'_> {
     }
 
     /// What a suite's root task prints when it is built for one test.
-    fn kernel_lines(&self, suite: &test::QemuSuite, only: &str) -> Result<Vec<String>> {
+    fn kernel_lines(&self, suite: &QemuSuite, only: &str) -> Result<Vec<String>> {
         let image = self.paths.out().join("one-test.img");
         let cargo = self.cargo.with_variable(VARIABLE, only);
         let machine = suite.make(&cargo, &suite.flavour.into(), &image)?;

@@ -7,11 +7,12 @@ use crate::image::{self, Flavour, Kernel};
 use crate::laboratory::{self, LAB_SUITE};
 use crate::linux_tests::{self, LISA_SUITE, MOVES_SUITE};
 use crate::paths::{Paths, write_if_changed};
+use crate::qemu_suites::{QEMU_SUITES, QemuSuite};
 use crate::run::Run;
 use crate::verdict::{Counts, ends, host_result, judge};
 use crate::{bench, boot, burst, elf, progress};
 use anyhow::{Context, Result, bail};
-use qemu_machine::{Count, Ending, Gic, Highmem, Machine, run_to_verdict};
+use qemu_machine::{Ending, Gic, Machine, run_to_verdict};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::Stdio;
@@ -25,104 +26,6 @@ pub enum Where {
     Host,
     /// In QEMU.
     Qemu,
-}
-
-/// A root task that tests something in QEMU and prints `N passed, N failed` in the end.
-pub(crate) struct QemuSuite {
-    /// What FILTER selects it by.
-    pub(crate) name: &'static str,
-    /// The crate that is the root task.
-    package: &'static str,
-    /// The kernel; the crate is built with the flavour's features, too.
-    pub(crate) flavour: Flavour,
-    gic: Gic,
-    highmem: Highmem,
-    memory_mib: u64,
-    /// Wall time after which it counts as hanging: many times what it takes on two cores.
-    pub(crate) limit: Duration,
-}
-
-const QEMU_SUITES: [QemuSuite; 7] = [
-    QemuSuite {
-        name: "kernel-gicv3",
-        package: "kernel-tests",
-        flavour: Flavour::Release,
-        gic: Gic::V3,
-        highmem: Highmem::On,
-        memory_mib: 1024,
-        limit: Duration::from_secs(120),
-    },
-    QemuSuite {
-        name: "kernel-gicv2-lowmem",
-        package: "kernel-tests",
-        flavour: Flavour::Release,
-        gic: Gic::V2,
-        highmem: Highmem::Off,
-        memory_mib: 2048,
-        limit: Duration::from_secs(120),
-    },
-    QemuSuite {
-        name: "kernel-debug",
-        package: "kernel-tests",
-        flavour: Flavour::Debug,
-        gic: Gic::V3,
-        highmem: Highmem::On,
-        memory_mib: 1024,
-        limit: Duration::from_secs(120),
-    },
-    // 4 GiB: beside what the objects come from there is an untyped of exactly 1 GiB.
-    QemuSuite {
-        name: "kernel-stretch",
-        package: "kernel-tests",
-        flavour: Flavour::Stretch,
-        gic: Gic::V3,
-        highmem: Highmem::On,
-        memory_mib: 4096,
-        limit: Duration::from_secs(300),
-    },
-    QemuSuite {
-        name: "kernel-stretch-gicv2",
-        package: "kernel-tests",
-        flavour: Flavour::Stretch,
-        gic: Gic::V2,
-        highmem: Highmem::On,
-        memory_mib: 4096,
-        limit: Duration::from_secs(300),
-    },
-    QemuSuite {
-        name: "components",
-        package: "component-tests",
-        flavour: Flavour::Release,
-        gic: Gic::V2,
-        highmem: Highmem::On,
-        memory_mib: 512,
-        limit: Duration::from_secs(120),
-    },
-    QemuSuite {
-        name: "template",
-        package: "component-template",
-        flavour: Flavour::Release,
-        gic: Gic::V3,
-        highmem: Highmem::On,
-        memory_mib: 512,
-        limit: Duration::from_secs(120),
-    },
-];
-
-impl QemuSuite {
-    /// Builds its image with a kernel; the machine that runs it.
-    pub(crate) fn make(&self, cargo: &Cargo, kernel: &Kernel, image: &Path) -> Result<Machine> {
-        let root_task =
-            cargo.build_with(self.package, Target::BareMetal, self.flavour.features())?;
-        write_if_changed(image, &pack_elf(cargo, &read(&root_task)?, kernel)?)?;
-        Ok(Machine {
-            gic: self.gic,
-            highmem: self.highmem,
-            // Repeatable, however busy this machine is.
-            count: Count::Instructions,
-            ..Machine::virt(self.memory_mib)
-        })
-    }
 }
 
 /// Everything that a run of tests needs.
@@ -192,43 +95,56 @@ impl Tests<'_> {
             sum.add(laboratory::short(self.paths)?);
         }
         if self.place != Some(Where::Host) {
-            for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
-                sum.add(self.in_qemu(suite, &suite.flavour.into())?);
-            }
-            if wanted(COST_SUITE) {
-                sum.add(self.costs()?);
-            }
-            if wanted(SYSTEM_SUITE) || (!names_a_suite && !cases.is_empty()) {
-                sum.add(self.whole_systems(&cases)?);
-            }
-            if wanted(SEEDS_SUITE) {
-                sum.add(self.scenario(SEEDS_SUITE, Run::seeds())?);
-            }
-            if wanted(PAIR_SUITE) {
-                let file = |name| self.paths.systems().join("tests").join(name);
-                let pair = Run {
-                    system: Some(file("pair.toml")),
-                    scenario: Some(file("pair-scenario.toml").display().to_string()),
-                    ..Run::seeds()
-                };
-                sum.add(self.scenario(PAIR_SUITE, pair)?);
-            }
-            if wanted(BOOTSTORM_SUITE) {
-                let storm = Run {
-                    scenario: Some(BOOTSTORM_SUITE.to_owned()),
-                    ..Run::seeds()
-                };
-                sum.add(self.scenario(BOOTSTORM_SUITE, storm)?);
-            }
-            if wanted(LISA_SUITE) {
-                sum.add(linux_tests::lisa(self.paths, self.cargo, self.mirror)?);
-            }
-            if wanted(burst::SUITE) {
-                sum.add(burst::suite(self.paths, self.cargo, self.mirror)?);
-            }
-            if wanted(MOVES_SUITE) {
-                sum.add(linux_tests::moves(self.paths, self.cargo, self.mirror)?);
-            }
+            let plays_cases = wanted(SYSTEM_SUITE) || (!names_a_suite && !cases.is_empty());
+            sum.add(self.suites_in_qemu(&wanted, plays_cases, &cases)?);
+        }
+        Ok(sum)
+    }
+
+    /// The suites in QEMU that are wanted, and these cases of whole systems.
+    fn suites_in_qemu(
+        &self,
+        wanted: &impl Fn(&str) -> bool,
+        plays_cases: bool,
+        cases: &[system_tests::Case],
+    ) -> Result<Counts> {
+        let mut sum = Counts::default();
+        for suite in QEMU_SUITES.iter().filter(|suite| wanted(suite.name)) {
+            sum.add(self.in_qemu(suite, &suite.flavour.into())?);
+        }
+        if wanted(COST_SUITE) {
+            sum.add(self.costs()?);
+        }
+        if plays_cases {
+            sum.add(self.whole_systems(cases)?);
+        }
+        if wanted(SEEDS_SUITE) {
+            sum.add(self.scenario(SEEDS_SUITE, Run::seeds())?);
+        }
+        if wanted(PAIR_SUITE) {
+            let file = |name| self.paths.systems().join("tests").join(name);
+            let pair = Run {
+                system: Some(file("pair.toml")),
+                scenario: Some(file("pair-scenario.toml").display().to_string()),
+                ..Run::seeds()
+            };
+            sum.add(self.scenario(PAIR_SUITE, pair)?);
+        }
+        if wanted(BOOTSTORM_SUITE) {
+            let storm = Run {
+                scenario: Some(BOOTSTORM_SUITE.to_owned()),
+                ..Run::seeds()
+            };
+            sum.add(self.scenario(BOOTSTORM_SUITE, storm)?);
+        }
+        if wanted(LISA_SUITE) {
+            sum.add(linux_tests::lisa(self.paths, self.cargo, self.mirror)?);
+        }
+        if wanted(burst::SUITE) {
+            sum.add(burst::suite(self.paths, self.cargo, self.mirror)?);
+        }
+        if wanted(MOVES_SUITE) {
+            sum.add(linux_tests::moves(self.paths, self.cargo, self.mirror)?);
         }
         Ok(sum)
     }
@@ -558,7 +474,7 @@ pub fn pack_elf(cargo: &Cargo, root_task: &[u8], kernel: &Kernel) -> Result<Vec<
     boot::pack(&stage, &kernel, &root_task)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 

@@ -52,8 +52,61 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
     map(&mut kernel, uart, root, DEVICE_VADDR, Mapping::Device)?;
     sink::use_uart();
     prepare_scratch(&mut kernel)?;
+    let header = read_bundle(&kernel, boot.bundle)?;
 
-    let header = bundle::read(boot.bundle).map_err(|error| {
+    let servers = make_servers(&mut kernel)?;
+    make_pool(&mut kernel, header, servers.cspaces.memory)?;
+    say_when("the pool is made");
+    let builder = Builder {
+        bundle: boot.bundle,
+        header,
+        servers,
+        faults: kernel.make(ObjectType::Endpoint, 0)?,
+    };
+    let always = Always::build(&mut kernel, &builder)?;
+    always.endow(&mut kernel, &board, uart, &servers)?;
+
+    let seeds = Seeds::new(board::rng_seed(boot.extra));
+    let (template, store_bytes) = make_template(&mut kernel, &builder, &board, gicv, seeds)?;
+    let before_guests = kernel.memory.handed_out();
+    let entries = make_entries(&mut kernel, header, &template)?;
+    say_when("all is made");
+    let guest_bytes = kernel.memory.handed_out() - before_guests;
+
+    let clients = SupervisorPorts::make(&mut kernel, &servers)?;
+    start_own_threads(&mut kernel, builder.faults, &servers)?;
+    let costs = Costs {
+        components_bytes: before_guests - store_bytes,
+        per_guest_bytes: guest_bytes / (header.system.guests.len().max(1) as u64),
+        pool: header.system.pool,
+    };
+    let root_tcb = Tcb::new(init_slot::TCB);
+    root_tcb
+        .bind_notification(Notification::new(servers.supervisor.notification))
+        .doing("binding the supervisor's notification")?;
+    root_tcb
+        .set_priority(root_tcb, SUPERVISOR_PRIORITY)
+        .doing("setting the supervisor's priority")?;
+    always.resume()?;
+    Ok(Supervisor::new(
+        &header.system.guests,
+        template,
+        entries,
+        clients,
+        costs,
+    ))
+}
+
+fn say_when(what: &str) {
+    rt::say(format_args!(
+        "{what} {} ms after power-on",
+        rt::now_us() / 1000
+    ));
+}
+
+/// Reads the bundle's header, for ever, and says what the system is.
+fn read_bundle(kernel: &Everything, bytes: &'static [u8]) -> Result<&'static Header, Failure> {
+    let header = bundle::read(bytes).map_err(|error| {
         rt::say(format_args!("the bundle: {error:?}"));
         Failure::Unusable("the image carries no usable bundle")
     })?;
@@ -66,52 +119,74 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
         kernel.memory.left() >> 20,
         rt::now_us() / 1000
     ));
+    Ok(header)
+}
 
-    let servers = make_servers(&mut kernel)?;
-    make_pool(&mut kernel, header, servers.cspaces.memory)?;
-    rt::say(format_args!(
-        "the pool is made {} ms after power-on",
-        rt::now_us() / 1000
-    ));
-    let faults = kernel.make(ObjectType::Endpoint, 0)?;
-    let builder = Builder {
-        bundle: boot.bundle,
-        header,
-        servers,
-        faults,
-    };
-    let timer = builder.build(&mut kernel, &manifest::TIMER, Role::Timer)?;
-    let names = header
-        .system
-        .guests
-        .iter()
-        .map(|guest| guest.name.clone())
-        .collect();
-    let console = builder.build(
-        &mut kernel,
-        &manifest::CONSOLE,
-        Role::Console { guests: names },
-    )?;
-    let total = header.system.pool;
-    let memory = builder.build(
-        &mut kernel,
-        &manifest::MEMORY_SERVER,
-        Role::MemoryServer { total },
-    )?;
-    let reserve = header.system.reserve;
-    let balancer = builder.build(
-        &mut kernel,
-        &manifest::BALANCER,
-        Role::Balancer { reserve, total },
-    )?;
-    endow_timer(&timer, &servers)?;
-    endow_console(&mut kernel, &console, &board, uart, servers.console)?;
-    endow_memory_server(&mut kernel, &memory, &servers)?;
+/// The components that run as long as the system does.
+struct Always {
+    timer: Built,
+    console: Built,
+    memory: Built,
+    balancer: Built,
+}
 
+impl Always {
+    fn build(kernel: &mut Everything, builder: &Builder) -> Result<Self, Failure> {
+        let system = &builder.header.system;
+        let (total, reserve) = (system.pool, system.reserve);
+        let guests = system.guests.iter().map(|guest| guest.name.clone());
+        let console = Role::Console {
+            guests: guests.collect(),
+        };
+        Ok(Self {
+            timer: builder.build(kernel, &manifest::TIMER, Role::Timer)?,
+            console: builder.build(kernel, &manifest::CONSOLE, console)?,
+            memory: builder.build(
+                kernel,
+                &manifest::MEMORY_SERVER,
+                Role::MemoryServer { total },
+            )?,
+            balancer: builder.build(
+                kernel,
+                &manifest::BALANCER,
+                Role::Balancer { reserve, total },
+            )?,
+        })
+    }
+
+    /// Gives each what it needs beyond what every component has.
+    fn endow(
+        &self,
+        kernel: &mut Everything,
+        board: &Board,
+        uart: Frame,
+        servers: &Servers,
+    ) -> Result<(), Failure> {
+        endow_timer(&self.timer, servers)?;
+        endow_console(kernel, &self.console, board, uart, servers.console)?;
+        endow_memory_server(kernel, &self.memory, servers)
+    }
+
+    fn resume(&self) -> Result<(), Failure> {
+        for component in [&self.timer, &self.console, &self.memory, &self.balancer] {
+            component.resume()?;
+        }
+        Ok(())
+    }
+}
+
+/// What every guest is made from, and the bytes of memory that the guests' files take.
+fn make_template(
+    kernel: &mut Everything,
+    builder: &Builder,
+    board: &Board,
+    gicv: Vec<Frame, GICV_PAGES>,
+    seeds: Seeds,
+) -> Result<(Template<'static>, u64), Failure> {
     let image = builder.image(Client::Vmm(protocol::units::GuestId(0)).program())?;
-    let shared = load_shared(&mut kernel, &image)?;
+    let shared = load_shared(kernel, &image)?;
     let before_store = kernel.memory.handed_out();
-    let store = Store::load(&mut kernel, boot.bundle, header)?;
+    let store = Store::load(kernel, builder.bundle, builder.header)?;
     let store_bytes = kernel.memory.handed_out() - before_store;
     let sizes = VmmImage {
         data_pages: guests::writable_pages(&image),
@@ -125,42 +200,11 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
         gic: board.gic,
         gicv,
         service: service_endpoint,
-        servers,
-        faults: servers.supervisor.endpoint,
-        seeds: Seeds::new(board::rng_seed(boot.extra)),
+        servers: builder.servers,
+        faults: builder.servers.supervisor.endpoint,
+        seeds,
     };
-    let before_guests = kernel.memory.handed_out();
-    let entries = make_entries(&mut kernel, header, &template)?;
-    rt::say(format_args!(
-        "all is made {} ms after power-on",
-        rt::now_us() / 1000
-    ));
-    let guest_bytes = kernel.memory.handed_out() - before_guests;
-
-    let clients = SupervisorPorts::make(&mut kernel, &servers)?;
-    start_own_threads(&mut kernel, faults, &servers)?;
-    let costs = Costs {
-        components_bytes: before_guests - store_bytes,
-        per_guest_bytes: guest_bytes / (header.system.guests.len().max(1) as u64),
-        pool: total,
-    };
-    let root_tcb = Tcb::new(init_slot::TCB);
-    root_tcb
-        .bind_notification(Notification::new(servers.supervisor.notification))
-        .doing("binding the supervisor's notification")?;
-    root_tcb
-        .set_priority(root_tcb, SUPERVISOR_PRIORITY)
-        .doing("setting the supervisor's priority")?;
-    for component in [&timer, &console, &memory, &balancer] {
-        component.resume()?;
-    }
-    Ok(Supervisor::new(
-        &header.system.guests,
-        template,
-        entries,
-        clients,
-        costs,
-    ))
+    Ok((template, store_bytes))
 }
 
 /// The supervisor's own capabilities to receive and to call with.

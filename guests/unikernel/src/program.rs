@@ -354,6 +354,7 @@ impl Program {
     }
 
     /// Does a command and writes the answer.
+    #[expect(clippy::too_many_lines, reason = "one arm for each command")]
     fn run(&mut self, command: Command, answer: &mut impl Write) -> Result<(), fmt::Error> {
         let filled = |program: &Self| u64::from(program.memory.filled()) * PIECE_BYTES;
         match command {

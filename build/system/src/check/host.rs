@@ -75,29 +75,7 @@ pub(super) fn read_host(
     let memory_mib = match &memory {
         None => pool.value / MIB + BESIDE_POOL_DEFAULT_MIB,
         Some(memory) => {
-            let needed = pool.value + BESIDE_POOL_MIN_MIB * MIB;
-            if memory.value < needed {
-                problems.push(
-                    Problem::error("the pool does not fit the machine", pool.span.clone())
-                        .label(format!(
-                            "{} for guests, and {BESIDE_POOL_MIN_MIB}MiB for what runs them",
-                            show_bytes(pool.value)
-                        ))
-                        .related(
-                            memory.span.clone(),
-                            format!("the machine has {}", show_bytes(memory.value)),
-                        )
-                        .help(format!(
-                            "a pool of at most {}, or a machine of at least {}",
-                            show_bytes(
-                                memory.value.saturating_sub(BESIDE_POOL_MIN_MIB * MIB)
-                                    / PIECE_BYTES
-                                    * PIECE_BYTES
-                            ),
-                            show_bytes(needed)
-                        )),
-                );
-            }
+            check_that_the_pool_fits(&pool, memory, problems);
             memory.value / MIB
         }
     };
@@ -123,6 +101,30 @@ pub(super) fn read_host(
         reserve_bytes: reserve.map_or(default_reserve(pool.value), |reserve| reserve.value),
         pool,
     })
+}
+
+fn check_that_the_pool_fits(pool: &At<u64>, memory: &At<u64>, problems: &Problems) {
+    let needed = pool.value + BESIDE_POOL_MIN_MIB * MIB;
+    if memory.value >= needed {
+        return;
+    }
+    let most = memory.value.saturating_sub(BESIDE_POOL_MIN_MIB * MIB) / PIECE_BYTES * PIECE_BYTES;
+    problems.push(
+        Problem::error("the pool does not fit the machine", pool.span.clone())
+            .label(format!(
+                "{} for guests, and {BESIDE_POOL_MIN_MIB}MiB for what runs them",
+                show_bytes(pool.value)
+            ))
+            .related(
+                memory.span.clone(),
+                format!("the machine has {}", show_bytes(memory.value)),
+            )
+            .help(format!(
+                "a pool of at most {}, or a machine of at least {}",
+                show_bytes(most),
+                show_bytes(needed)
+            )),
+    );
 }
 
 fn default_reserve(pool_bytes: u64) -> u64 {

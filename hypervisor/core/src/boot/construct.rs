@@ -7,7 +7,7 @@ use crate::cspace::cdt;
 use crate::lifecycle::create::{self, AsidPoolMemory, Fresh};
 use crate::object::mem::Ref;
 use crate::object::slot;
-use crate::object::{Slot, Tcb, tcb_slot};
+use crate::object::{AsidPool, Slot, Tcb, tcb_slot};
 use crate::state::kernel::Kernel;
 use crate::vspace::paging::{Entry, LEVEL_1_SHIFT, LEVEL_2_SHIFT, LEVEL_3_SHIFT};
 use core::cell::Cell;
@@ -42,14 +42,7 @@ impl<A: Arch> Kernel<A> {
         let layout = Layout::new(given)?;
         let missing = LayoutError::NoMemory(layout.objects.bytes());
         let kernel_addr = |paddr: u64| paddr.wrapping_add(A::PHYS_OFFSET);
-        let mut at = layout.objects.start;
-        while at < layout.objects.end {
-            self.arch.zero_and_clean(
-                kernel_addr(at),
-                ZERO_CHUNK_BYTES.min(layout.objects.end.wrapping_sub(at)),
-            );
-            at = at.wrapping_add(ZERO_CHUNK_BYTES);
-        }
+        self.zero(layout.objects);
         let fresh = |paddr: u64| Fresh {
             addr: kernel_addr(paddr),
             kind: MemoryKind::Ram,
@@ -65,15 +58,8 @@ impl<A: Arch> Kernel<A> {
         let root = kernel_addr(layout.vspace);
         let asid = self.assign_asid(base, root).ok_or(missing)?;
 
-        let cnode = match object(ObjectType::CapTable, INIT_CNODE_BITS, layout.cnode)?.view() {
-            CapView::CNode { slots, radix, .. } => Cap::from_view(CapView::CNode {
-                slots,
-                radix,
-                guard: 0,
-                guard_bits: GUARD_BITS,
-            }),
-            _ => return Err(missing),
-        };
+        let cnode = object(ObjectType::CapTable, INIT_CNODE_BITS, layout.cnode)?;
+        let cnode = with_root_guard(cnode).ok_or(missing)?;
         let c = Construction {
             k: self,
             layout: &layout,
@@ -81,22 +67,7 @@ impl<A: Arch> Kernel<A> {
             next_slot: Cell::new(init_slot::COUNT),
             asid,
         };
-        let vspace = Cap::from_view(CapView::VSpace {
-            addr: root,
-            asid: Some(asid),
-        });
-        c.put(init_slot::CNODE, cnode);
-        c.put(init_slot::VSPACE, vspace);
-        c.put(init_slot::IRQ_CONTROL, Cap::from_view(CapView::IrqControl));
-        c.put(
-            init_slot::ASID_CONTROL,
-            Cap::from_view(CapView::AsidControl),
-        );
-        c.put(
-            init_slot::ASID_POOL,
-            Cap::from_view(CapView::AsidPool { object: pool, base }),
-        );
-        c.put(init_slot::DOMAIN, Cap::from_view(CapView::Domain));
+        c.put_first_caps(root, pool, base);
 
         let paging = c.tables();
         let extra = c.frames(
@@ -152,6 +123,17 @@ impl<A: Arch> Kernel<A> {
         Ok(())
     }
 
+    fn zero(&self, region: Region) {
+        let mut at = region.start;
+        while at < region.end {
+            self.arch.zero_and_clean(
+                at.wrapping_add(A::PHYS_OFFSET),
+                ZERO_CHUNK_BYTES.min(region.end.wrapping_sub(at)),
+            );
+            at = at.wrapping_add(ZERO_CHUNK_BYTES);
+        }
+    }
+
     /// The device tree as a piece of extra bootinfo at kernel address `to`, which is zeroed and large enough.
     fn tell_tree(&self, tree: Region, to: u64) {
         self.arch.write_word(to, EXTRA_FDT);
@@ -173,6 +155,19 @@ impl<A: Arch> Kernel<A> {
     }
 }
 
+/// A CNode's capability with the guard that makes it a CSpace of whole words.
+fn with_root_guard(cnode: Cap) -> Option<Cap> {
+    let CapView::CNode { slots, radix, .. } = cnode.view() else {
+        return None;
+    };
+    Some(Cap::from_view(CapView::CNode {
+        slots,
+        radix,
+        guard: 0,
+        guard_bits: GUARD_BITS,
+    }))
+}
+
 impl<A: Arch> Construction<'_, A> {
     fn slot(&self, index: u64) -> Option<Ref<Slot>> {
         crate::cspace::cnode::slot_at(self.cnode, index)
@@ -182,6 +177,25 @@ impl<A: Arch> Construction<'_, A> {
     fn put(&self, index: u64, cap: Cap) {
         if let Some(slot) = self.slot(index) {
             cdt::insert_first(cap, slot);
+        }
+    }
+
+    /// The capabilities at fixed slots that say what the root task is and may do.
+    fn put_first_caps(&self, root: u64, pool: Ref<AsidPool>, base: u16) {
+        let vspace = CapView::VSpace {
+            addr: root,
+            asid: Some(self.asid),
+        };
+        let pool = CapView::AsidPool { object: pool, base };
+        self.put(init_slot::CNODE, self.cnode);
+        for (index, view) in [
+            (init_slot::VSPACE, vspace),
+            (init_slot::IRQ_CONTROL, CapView::IrqControl),
+            (init_slot::ASID_CONTROL, CapView::AsidControl),
+            (init_slot::ASID_POOL, pool),
+            (init_slot::DOMAIN, CapView::Domain),
+        ] {
+            self.put(index, Cap::from_view(view));
         }
     }
 

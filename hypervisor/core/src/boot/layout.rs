@@ -98,13 +98,17 @@ const fn touched(start: u64, end: u64, unit: u64) -> u64 {
         .wrapping_add(1)
 }
 
-impl Layout {
-    /// Finds a place for everything.
-    ///
-    /// # Errors
-    /// [`LayoutError`].
-    pub fn new(given: &Given) -> Result<Self, LayoutError> {
-        let too_many = |_| LayoutError::TooManyRegions;
+/// What the root task's address space needs, counted.
+struct Wanted {
+    extra_frames: u64,
+    ipc_buffer_vaddr: u64,
+    mapped_end: u64,
+    level_2_tables: u64,
+    level_3_tables: u64,
+}
+
+impl Wanted {
+    fn count(given: &Given) -> Result<Self, LayoutError> {
         let image = given.image;
         let bad_image = Err(LayoutError::Image(image));
         if image.bytes() == 0 || (image.start | image.end | given.image_start) & (PAGE - 1) != 0 {
@@ -122,12 +126,16 @@ impl Layout {
         if mapped_end > DEVICES_END {
             return bad_image;
         }
-        let level_2_tables = touched(given.image_start, mapped_end, GIB);
-        let level_3_tables = touched(given.image_start, mapped_end, LARGE);
-        let tables = level_2_tables.saturating_add(level_3_tables);
+        let wanted = Self {
+            extra_frames,
+            ipc_buffer_vaddr,
+            mapped_end,
+            level_2_tables: touched(given.image_start, mapped_end, GIB),
+            level_3_tables: touched(given.image_start, mapped_end, LARGE),
+        };
         let frames = image.bytes() / PAGE;
         let slots = init_slot::COUNT
-            .saturating_add(tables)
+            .saturating_add(wanted.tables())
             .saturating_add(extra_frames)
             .saturating_add(1)
             .saturating_add(frames)
@@ -135,35 +143,58 @@ impl Layout {
         if slots >= 1 << INIT_CNODE_BITS {
             return Err(LayoutError::TooManyFrames(frames));
         }
+        Ok(wanted)
+    }
 
-        let mut memory = Regions::<MAX_FREE_REGIONS>::new();
-        for region in given.machine.memory.as_slice() {
-            memory.add(region.narrowed(PAGE)).map_err(too_many)?;
-        }
-        for region in given.machine.reserved.as_slice() {
-            memory.remove(region.widened(PAGE)).map_err(too_many)?;
-        }
-        memory
-            .remove(Region {
-                start: DEVICES_END,
-                end: u64::MAX,
-            })
-            .map_err(too_many)?;
-        let mut devices = Regions::new();
-        devices
-            .add(Region {
-                start: 0,
-                end: DEVICES_END,
-            })
-            .map_err(too_many)?;
-        for region in memory.as_slice() {
-            devices.remove(*region).map_err(too_many)?;
-        }
-        for region in given.kept.as_slice() {
-            devices.remove(region.widened(PAGE)).map_err(too_many)?;
-        }
-        let mut free = memory;
-        for taken in [given.kernel, image] {
+    const fn tables(&self) -> u64 {
+        self.level_2_tables.saturating_add(self.level_3_tables)
+    }
+}
+
+/// The machine's RAM that the kernel may hand out, the kernel's own and the image with it; and device memory.
+fn memory_and_devices(
+    given: &Given,
+) -> Result<(Regions<MAX_FREE_REGIONS>, Regions<MAX_FREE_REGIONS>), LayoutError> {
+    let too_many = |_| LayoutError::TooManyRegions;
+    let mut memory = Regions::new();
+    for region in given.machine.memory.as_slice() {
+        memory.add(region.narrowed(PAGE)).map_err(too_many)?;
+    }
+    for region in given.machine.reserved.as_slice() {
+        memory.remove(region.widened(PAGE)).map_err(too_many)?;
+    }
+    memory
+        .remove(Region {
+            start: DEVICES_END,
+            end: u64::MAX,
+        })
+        .map_err(too_many)?;
+    let mut devices = Regions::new();
+    devices
+        .add(Region {
+            start: 0,
+            end: DEVICES_END,
+        })
+        .map_err(too_many)?;
+    for region in memory.as_slice() {
+        devices.remove(*region).map_err(too_many)?;
+    }
+    for region in given.kept.as_slice() {
+        devices.remove(region.widened(PAGE)).map_err(too_many)?;
+    }
+    Ok((memory, devices))
+}
+
+impl Layout {
+    /// Finds a place for everything.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn new(given: &Given) -> Result<Self, LayoutError> {
+        let too_many = |_| LayoutError::TooManyRegions;
+        let wanted = Wanted::count(given)?;
+        let (mut free, devices) = memory_and_devices(given)?;
+        for taken in [given.kernel, given.image] {
             free.remove(taken.widened(PAGE)).map_err(too_many)?;
         }
 
@@ -171,8 +202,8 @@ impl Layout {
         let mut usable = free;
         usable.remove(given.tree.widened(PAGE)).map_err(too_many)?;
         let pages = 3u64
-            .saturating_add(extra_frames)
-            .saturating_add(tables)
+            .saturating_add(wanted.extra_frames)
+            .saturating_add(wanted.tables())
             // TCB and scheduling context share the last one.
             .saturating_add(1);
         let bytes = CNODE_BYTES
@@ -180,7 +211,7 @@ impl Layout {
             .saturating_add(pages.saturating_mul(PAGE));
         // Behind the image when there is room, so that one hole in memory is enough.
         let start = usable
-            .find(image.end, bytes, CNODE_BYTES, 1 << 63)
+            .find(given.image.end, bytes, CNODE_BYTES, 1 << 63)
             .or_else(|| usable.find(0, bytes, CNODE_BYTES, 1 << 63))
             .ok_or(LayoutError::NoMemory(bytes))?
             .start;
@@ -201,15 +232,15 @@ impl Layout {
             ipc_buffer: page(1),
             boot_info: page(2),
             extra: page(3),
-            extra_frames,
-            tables: page(3u64.wrapping_add(extra_frames)),
-            level_2_tables,
-            level_3_tables,
+            extra_frames: wanted.extra_frames,
+            tables: page(3u64.wrapping_add(wanted.extra_frames)),
+            level_2_tables: wanted.level_2_tables,
+            level_3_tables: wanted.level_3_tables,
             tcb: last,
             sched_context: last.wrapping_add(2048),
-            ipc_buffer_vaddr,
+            ipc_buffer_vaddr: wanted.ipc_buffer_vaddr,
             mapped_start: given.image_start,
-            mapped_end,
+            mapped_end: wanted.mapped_end,
             free,
             devices,
         })

@@ -146,6 +146,7 @@ pub enum CapView {
 
 impl Cap {
     /// Packs.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of capability")]
     #[inline]
     #[must_use]
     pub fn from_view(view: CapView) -> Self {
@@ -240,6 +241,7 @@ impl Cap {
     }
 
     /// Takes apart.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of capability")]
     #[inline]
     #[must_use]
     pub fn view(self) -> CapView {

@@ -267,23 +267,25 @@ fn untyped(slots: &[Ref<Slot>]) -> Result<(), String> {
                 }
             }
         }
-        // Objects other than untyped memory are disjoint from one another.
-        let mut objects: Vec<(u64, u64)> = slots
-            .iter()
-            .skip(position + 1)
-            .take(run)
-            .filter(|child| child.cap.get().kind() != Kind::UNTYPED)
-            .filter_map(|child| region(child.cap.get()))
-            .map(|region| (region.start, region.bytes))
-            .collect();
-        objects.sort_unstable();
-        objects.dedup();
-        for pair in objects.windows(2) {
-            if let [(start, bytes), (next, _)] = pair
-                && start + bytes > *next
-            {
-                return Err(format!("objects at {start:#x} and {next:#x} overlap"));
-            }
+        disjoint(slots.iter().skip(position + 1).take(run))?;
+    }
+    Ok(())
+}
+
+/// Objects other than untyped memory are disjoint from one another.
+fn disjoint<'a>(children: impl Iterator<Item = &'a Ref<Slot>>) -> Result<(), String> {
+    let mut objects: Vec<(u64, u64)> = children
+        .filter(|child| child.cap.get().kind() != Kind::UNTYPED)
+        .filter_map(|child| region(child.cap.get()))
+        .map(|region| (region.start, region.bytes))
+        .collect();
+    objects.sort_unstable();
+    objects.dedup();
+    for pair in objects.windows(2) {
+        if let [(start, bytes), (next, _)] = pair
+            && start + bytes > *next
+        {
+            return Err(format!("objects at {start:#x} and {next:#x} overlap"));
         }
     }
     Ok(())

@@ -133,6 +133,7 @@ fn address(w: &World, node: u64, index: u64) -> (u64, u64, u64) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one arm for each operation")]
 fn apply(w: &World, operation: &Operation) {
     let _answer = match *operation {
         Operation::Retype {

@@ -124,20 +124,27 @@ fn cnode_transfer(env: &mut Env) -> Result<(), Failure> {
             ],
         )?;
     }
+    let mutate = (
+        Invocation::CNodeMutate,
+        &[2, 4, 1, 4, 1][..],
+        node,
+        ILLEGAL,
+        &[][..],
+    );
+    check(env, object, &[mutate])?;
+    cnode_rotate(env, object, other)
+}
+
+/// Rotations in a CNode that has one capability, beside an object that is none.
+fn cnode_rotate(env: &mut Env, object: u64, other: u64) -> Result<(), Failure> {
     let (rotate, mint) = (Invocation::CNodeRotate, Invocation::CNodeMint);
+    let node = &[object][..];
     let nodes = &[object, object][..];
     let slots = |dest: u64, pivot: u64, source: u64| [dest, 4, 0, pivot, 4, 0, source, 4];
     check(
         env,
         object,
         &[
-            (
-                Invocation::CNodeMutate,
-                &[2, 4, 1, 4, 1],
-                node,
-                ILLEGAL,
-                &[],
-            ),
             (rotate, &slots(3, 2, 1)[..7], nodes, TRUNCATED, &[]),
             (rotate, &slots(3, 2, 1), node, TRUNCATED, &[]),
             (

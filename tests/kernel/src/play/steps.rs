@@ -200,6 +200,7 @@ impl<'a> Round<'a> {
     }
 
     /// The root task does something to a puppet, or to what it uses.
+    #[expect(clippy::too_many_lines, reason = "one arm for each thing it does")]
     fn interfere(&mut self, puppet: usize) {
         let tcb = self.stage.threads[puppet];
         let context = self.stage.contexts[puppet];
