@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["lifecycle"],
     &["decode"],
     &["syscall"],
-    &["boot", "outline"],
+    &["boot", "dump_header"],
 ];
 
 /// The files that import each other in a circle: who runs decides who gets a message, and a message decides who runs.

@@ -25,7 +25,7 @@ pub enum Flavour {
     /// With debug system calls.
     Debug,
     /// As it ships, and it measures how long interrupts stay masked: for tests.
-    Stretch,
+    MaskedTime,
 }
 
 impl Flavour {
@@ -35,7 +35,7 @@ impl Flavour {
         match self {
             Self::Release => &[],
             Self::Debug => &["debug"],
-            Self::Stretch => &["stretch"],
+            Self::MaskedTime => &["masked-time"],
         }
     }
 }

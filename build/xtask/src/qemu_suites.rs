@@ -54,18 +54,18 @@ pub(crate) const QEMU_SUITES: [QemuSuite; 7] = [
     },
     // 4 GiB: beside what the objects come from there is an untyped of exactly 1 GiB.
     QemuSuite {
-        name: "kernel-stretch",
+        name: "kernel-masked-time",
         package: "kernel-tests",
-        flavour: Flavour::Stretch,
+        flavour: Flavour::MaskedTime,
         gic: Gic::V3,
         highmem: Highmem::On,
         memory_mib: 4096,
         limit: Duration::from_secs(300),
     },
     QemuSuite {
-        name: "kernel-stretch-gicv2",
+        name: "kernel-masked-time-gicv2",
         package: "kernel-tests",
-        flavour: Flavour::Stretch,
+        flavour: Flavour::MaskedTime,
         gic: Gic::V2,
         highmem: Highmem::On,
         memory_mib: 4096,

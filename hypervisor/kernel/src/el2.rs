@@ -5,10 +5,10 @@
 
 use crate::fpu::Fpu;
 use crate::gic::{self, Gic};
+use crate::masked_time;
 use crate::memory;
 use crate::mmio::Mmio;
 use crate::regs;
-use crate::stretch;
 use crate::tables;
 use crate::vcpus::Vcpus;
 use core::cell::{Cell, OnceCell};
@@ -315,7 +315,7 @@ impl Arch for El2 {
     #[inline(always)]
     fn interrupt_pending(&self) -> bool {
         let waiting = regs::irq_pending();
-        stretch::looked(waiting);
+        masked_time::looked(waiting);
         waiting
     }
 

@@ -6,7 +6,7 @@
 //! 2. What is writable is never executable (the tables, and SCTLR_EL2.WXN).
 //! 3. `unsafe` is in named modules: registers and instructions (`regs`), the kernel's tables (`tables`), memory by address
 //!    (`memory`), device registers (`mmio`), entry and exit (`entry`), floating-point state (`fpu`), statics (`cell`), the first
-//!    references at boot (`start`), the section of `outline`.
+//!    references at boot (`start`), the section of `dump_header`.
 //! 4. No path leads to a panic: the release kernel links only if none is left.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![deny(unsafe_code)]
@@ -17,6 +17,8 @@ fn main() {}
 #[cfg(target_os = "none")]
 mod cell;
 #[cfg(target_os = "none")]
+mod dump_header;
+#[cfg(target_os = "none")]
 mod el2;
 #[cfg(target_os = "none")]
 mod entry;
@@ -25,17 +27,15 @@ mod fpu;
 #[cfg(target_os = "none")]
 mod gic;
 #[cfg(target_os = "none")]
+mod masked_time;
+#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod mmio;
 #[cfg(target_os = "none")]
-mod outline;
-#[cfg(target_os = "none")]
 mod regs;
 #[cfg(target_os = "none")]
 mod start;
-#[cfg(target_os = "none")]
-mod stretch;
 #[cfg(target_os = "none")]
 mod tables;
 #[cfg(target_os = "none")]

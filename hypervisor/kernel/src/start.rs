@@ -3,10 +3,10 @@
 #![allow(unsafe_code)] // Reads the device tree where the loader left it, and makes the references to the interrupts' slots.
 
 use crate::cell::Global;
+use crate::dump_header;
 use crate::el2::El2;
 use crate::entry;
 use crate::gic::{Gic, MAINTENANCE_IRQ, TIMER_IRQ, VTIMER_IRQ};
-use crate::outline;
 use crate::regs;
 use crate::tables;
 use crate::trap::KERNEL;
@@ -81,7 +81,7 @@ pub extern "C" fn start(
     match boot(k, root_task, Region::new(tree, tree_bytes)) {
         Ok(()) => {
             let first = k.current.get().map_or(0, Ref::addr);
-            outline::set_root_thread(first);
+            dump_header::set_root_thread(first);
             first
         }
         Err(failure) => {

@@ -4,8 +4,8 @@ use crate::cell::Global;
 use crate::el2::El2;
 use crate::entry;
 use crate::gic::{MAINTENANCE_IRQ, SPURIOUS, TIMER_IRQ, VTIMER_IRQ};
+use crate::masked_time::{self, Entry};
 use crate::regs::{self, guest};
-use crate::stretch::{self, Entry};
 use kernel_core::object::Tcb;
 use kernel_core::run::fault::Access;
 use kernel_core::state::kernel::Kernel;
@@ -37,7 +37,7 @@ const PAR_FAILED: u64 = 1;
 fn next(k: &Kernel<El2>) -> u64 {
     loop {
         if let Some(tcb) = k.current.get() {
-            stretch::end(!k.arch.vcpus.is_active());
+            masked_time::end(!k.arch.vcpus.is_active());
             return tcb.addr();
         }
         idle(k);
@@ -46,10 +46,10 @@ fn next(k: &Kernel<El2>) -> u64 {
 
 #[cold]
 fn idle(k: &Kernel<El2>) {
-    stretch::pause();
+    masked_time::pause();
     // An interrupt ends the wait although it is masked.
     regs::wfi();
-    stretch::begin(Entry::Interrupt, 0, None);
+    masked_time::begin(Entry::Interrupt, 0, None);
     interrupt(k);
 }
 
@@ -88,7 +88,7 @@ fn interrupt(k: &Kernel<El2>) {
 /// From the vectors: an interrupt while user level ran.
 pub extern "C" fn lower_irq() -> u64 {
     let k = KERNEL.get();
-    stretch::begin(Entry::Interrupt, 0, None);
+    masked_time::begin(Entry::Interrupt, 0, None);
     interrupt(k);
     next(k)
 }
@@ -96,7 +96,7 @@ pub extern "C" fn lower_irq() -> u64 {
 /// From the vectors: a system call. (A guest's SVC goes to the guest's EL1.)
 pub extern "C" fn lower_svc(number: u64) -> u64 {
     let k = KERNEL.get();
-    stretch::begin(Entry::Call, number, k.current.get().as_deref());
+    masked_time::begin(Entry::Call, number, k.current.get().as_deref());
     k.handle_syscall(number);
     next(k)
 }
@@ -104,7 +104,7 @@ pub extern "C" fn lower_svc(number: u64) -> u64 {
 /// From the vectors: any other synchronous exception of user level, with ESR_EL2.
 pub extern "C" fn lower_sync(esr: u64) -> u64 {
     let k = KERNEL.get();
-    stretch::begin(Entry::Exception, 0, None);
+    masked_time::begin(Entry::Exception, 0, None);
     let Some(tcb) = k.current.get() else {
         return next(k);
     };
@@ -172,7 +172,7 @@ fn ignore_register(tcb: &Tcb, esr: u64) {
 /// thread is told as of any exception without a message of its own.
 pub extern "C" fn lower_system_error() -> u64 {
     let k = KERNEL.get();
-    stretch::begin(Entry::Exception, 0, None);
+    masked_time::begin(Entry::Exception, 0, None);
     k.handle_vcpu_fault(regs::esr_el2());
     next(k)
 }

@@ -1,7 +1,7 @@
 //! What holds whatever runs on the kernel.
 
 use crate::capability::{Capability, Mapping, ObjectKind};
-use crate::outline::Anchor;
+use crate::dump_header::Anchor;
 use crate::picture::{Object, Picture, Space};
 use crate::tables::Leaf;
 use std::collections::{HashMap, HashSet};

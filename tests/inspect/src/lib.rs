@@ -1,6 +1,6 @@
 //! Who maps which memory, read from the machine's RAM while the machine stands still.
 //!
-//! Nothing inside is asked and no counter is believed: from the kernel's [outline](kernel_core::outline) on, every capability
+//! Nothing inside is asked and no counter is believed: from the kernel's [dump header](kernel_core::dump_header) on, every capability
 //! is found ([`Picture`]), the translation tables of every address space are walked as the hardware walks them ([`tables`]),
 //! and then two sets of rules are applied:
 //!
@@ -18,8 +18,8 @@
 #![forbid(unsafe_code)]
 
 mod capability;
+mod dump_header;
 pub mod kernel;
-mod outline;
 mod picture;
 mod ram;
 pub mod roles;
@@ -29,7 +29,7 @@ pub mod tables;
 mod tests;
 
 pub use capability::{Capability, Mapping, ObjectKind};
-pub use outline::{Anchor, Place};
+pub use dump_header::{Anchor, Place};
 pub use picture::{Held, Object, Picture, Space, Thread};
 pub use ram::{Changed, NotRam, Ram};
 

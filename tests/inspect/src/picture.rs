@@ -2,7 +2,7 @@
 
 use crate::Figures;
 use crate::capability::{Capability, ObjectKind, SLOT_BYTES};
-use crate::outline::Anchor;
+use crate::dump_header::Anchor;
 use crate::ram::{NotRam, Ram, word, words};
 use crate::tables::{self, Walk};
 use kernel_core::object::{Slot, Tcb, ThreadFields, tcb_slot};

@@ -4,8 +4,8 @@
 //! ledger's CNodes; a VMM is a thread whose CNode has the vCPU of a guest.
 
 use crate::capability::{Capability, ObjectKind, SLOT_BYTES};
+use crate::dump_header::Anchor;
 use crate::kernel::named;
-use crate::outline::Anchor;
 use crate::picture::{Picture, Space, Thread};
 use crate::ram::{NotRam, Ram, first_not_zero};
 use crate::{Findings, tables::Leaf};

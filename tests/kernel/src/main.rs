@@ -30,6 +30,8 @@ mod guests;
 mod ipc;
 #[cfg(target_os = "none")]
 mod machine;
+#[cfg(all(target_os = "none", feature = "masked-time"))]
+mod masked_time;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
@@ -38,8 +40,6 @@ mod play;
 mod rules;
 #[cfg(target_os = "none")]
 mod stage;
-#[cfg(all(target_os = "none", feature = "stretch"))]
-mod stretch;
 #[cfg(target_os = "none")]
 mod threads;
 
@@ -103,10 +103,10 @@ mod suite {
             #[cfg(feature = "debug")]
             crate::debug::TESTS,
         ];
-        #[cfg(not(feature = "stretch"))]
+        #[cfg(not(feature = "masked-time"))]
         let (passed, failed) = play(env, &groups, |_| {});
-        #[cfg(feature = "stretch")]
-        let (passed, failed) = crate::stretch::run(env, &groups);
+        #[cfg(feature = "masked-time")]
+        let (passed, failed) = crate::masked_time::run(env, &groups);
         let (passed, failed) = match unknown(&groups) {
             None => (passed, failed),
             Some(name) => {

@@ -32,13 +32,13 @@ pub fn cycles() -> u64 {
     count
 }
 
-/// Sets PMCCNTR_EL0 back to zero; a kernel with the feature `stretch` begins to measure anew.
+/// Sets PMCCNTR_EL0 back to zero; a kernel with the feature `masked-time` begins to measure anew.
 pub fn restart() {
     // SAFETY: writes a counter; nothing else uses it.
     unsafe { asm!("msr pmccntr_el0, xzr", "isb", options(nostack)) };
 }
 
-/// Reads TPIDRRO_EL0, after a system call that has the kernel write it: in a kernel with the feature `stretch` the longest stretch
+/// Reads TPIDRRO_EL0, after a system call that has the kernel write it: in a kernel with the feature `masked-time` the longest stretch
 /// with interrupts masked so far.
 #[must_use]
 pub fn note() -> u64 {

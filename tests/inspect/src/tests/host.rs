@@ -1,6 +1,6 @@
 //! A kernel that runs on the host: what it writes is what is read here, though nothing of the reading is shared.
 
-use crate::outline::Anchor;
+use crate::dump_header::Anchor;
 use crate::picture::Picture;
 use crate::ram::{Changed, NotRam, Ram, words};
 use crate::{Capability, ObjectKind, kernel};

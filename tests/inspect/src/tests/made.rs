@@ -1,8 +1,8 @@
 //! A machine's memory, made by hand.
 
 use crate::ram::{NotRam, Ram};
+use kernel_core::dump_header::{DumpHeader, MAGIC};
 use kernel_core::object::{Tcb, ThreadFields, tcb_slot};
-use kernel_core::outline::{MAGIC, Outline};
 use protocol::slots::{memory, vmm};
 use std::collections::HashMap;
 use std::mem::offset_of;
@@ -16,7 +16,7 @@ pub const GICV: u64 = 0x0804_0000;
 const IMAGE: u64 = 0xff_c000_0000;
 const IMAGE_BYTES: u64 = 0x1_0000;
 const IMAGE_PHYSICAL: u64 = 0x4020_0000;
-const OUTLINE: u64 = 0x1008;
+const DUMP_HEADER: u64 = 0x1008;
 const POOLS: u64 = 0x3000;
 const OBJECTS: u64 = 0x4100_0000;
 const ROOT_SLOTS: u64 = 256;
@@ -92,18 +92,18 @@ impl Made {
         };
         // The loader's copy of the kernel comes first, and is not the one that runs.
         for image in [IMAGE_PHYSICAL - 0x10_0000, IMAGE_PHYSICAL] {
-            let field = |offset: usize| image + OUTLINE + offset as u64;
+            let field = |offset: usize| image + DUMP_HEADER + offset as u64;
             let words = [
-                (offset_of!(Outline, this), IMAGE + OUTLINE),
-                (offset_of!(Outline, image_start), IMAGE),
-                (offset_of!(Outline, image_end), IMAGE + IMAGE_BYTES),
-                (offset_of!(Outline, image_physical), IMAGE + 0x2000),
-                (offset_of!(Outline, window), WINDOW),
-                (offset_of!(Outline, root_thread), IMAGE + 0x2008),
-                (offset_of!(Outline, asid_pools), IMAGE + POOLS),
+                (offset_of!(DumpHeader, this), IMAGE + DUMP_HEADER),
+                (offset_of!(DumpHeader, image_start), IMAGE),
+                (offset_of!(DumpHeader, image_end), IMAGE + IMAGE_BYTES),
+                (offset_of!(DumpHeader, image_physical), IMAGE + 0x2000),
+                (offset_of!(DumpHeader, window), WINDOW),
+                (offset_of!(DumpHeader, root_thread), IMAGE + 0x2008),
+                (offset_of!(DumpHeader, asid_pools), IMAGE + POOLS),
             ];
-            made.word(image + OUTLINE, MAGIC[0]);
-            made.word(image + OUTLINE + 8, MAGIC[1]);
+            made.word(image + DUMP_HEADER, MAGIC[0]);
+            made.word(image + DUMP_HEADER + 8, MAGIC[1]);
             for (offset, value) in words {
                 made.word(field(offset), value);
             }

@@ -14,7 +14,7 @@ const POOL: u64 = piece(6);
 const DIRTY: u64 = piece(9);
 
 fn look(made: &Made) -> crate::Findings {
-    let place = Place::find(made).unwrap().expect("the outline");
+    let place = Place::find(made).unwrap().expect("the dump header");
     let anchor = place.anchor(made).unwrap().expect("a kernel that runs");
     crate::look(made, &anchor).unwrap()
 }

@@ -1,7 +1,7 @@
 //! The longest stretch with interrupts masked, over the other tests and in the worst cases that could be thought of.
 //!
-//! The kernel of this flavour tells it (`hypervisor/kernel/src/stretch.rs`). Each figure is printed as
-//! `stretch NAME N instructions (at most BOUND; WHAT, SYSTEM CALL, LABEL)`.
+//! The kernel of this flavour tells it (`hypervisor/kernel/src/masked_time.rs`). Each figure is printed as
+//! `masked_time NAME N instructions (at most BOUND; WHAT, SYSTEM CALL, LABEL)`.
 
 mod cases;
 mod crowd;
@@ -62,7 +62,7 @@ fn print(name: &str, longest: Longest, bound: u64) {
         _ => "nothing",
     };
     println!(
-        "stretch {name} {} instructions (at most {bound}; {what}, -{}, label {})",
+        "masked_time {name} {} instructions (at most {bound}; {what}, -{}, label {})",
         longest.instructions, longest.call, longest.label
     );
 }
@@ -92,10 +92,10 @@ pub fn run(env: &mut Env, others: &[&[Test]]) -> (u64, u64) {
     }) && makes_256.get();
     if bounded {
         passed += 1;
-        println!("test stretch_conformance_suite ... ok");
+        println!("test masked_time_conformance_suite ... ok");
     } else {
         failed += 1;
-        println!("test stretch_conformance_suite ... FAILED: not within its bound");
+        println!("test masked_time_conformance_suite ... FAILED: not within its bound");
     }
     let (more, less) = play(env, &[cases::TESTS, time::TESTS, vcpus::TESTS], |_| {});
     (passed + more, failed + less)

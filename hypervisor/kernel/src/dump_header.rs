@@ -1,4 +1,4 @@
-//! What somebody finds the kernel's state by who looks at the machine's memory from outside (`kernel_core::outline`).
+//! What somebody finds the kernel's state by who looks at the machine's memory from outside (`kernel_core::dump_header`).
 
 #![allow(unsafe_code)] // The symbols of the linker script, and the section that it keeps although nothing refers to it.
 
@@ -6,7 +6,7 @@ use crate::cell::Global;
 use crate::tables;
 use crate::trap::KERNEL;
 use core::cell::Cell;
-use kernel_core::outline::{MAGIC, Outline};
+use kernel_core::dump_header::{DumpHeader, MAGIC};
 
 unsafe extern "C" {
     static __text_start: u8;
@@ -16,11 +16,11 @@ unsafe extern "C" {
 static ROOT_THREAD: Global<Cell<u64>> = Global::new(Cell::new(0));
 
 // SAFETY: the section is for this alone; the linker script puts it among the constants.
-#[unsafe(link_section = ".outline")]
+#[unsafe(link_section = ".dump_header")]
 #[used]
-static OUTLINE: Global<Outline> = Global::new(Outline {
+static DUMP_HEADER: Global<DumpHeader> = Global::new(DumpHeader {
     magic: MAGIC,
-    this: OUTLINE.get(),
+    this: DUMP_HEADER.get(),
     image_start: &raw const __text_start,
     image_end: &raw const __data_end,
     image_physical: tables::image_physical(),

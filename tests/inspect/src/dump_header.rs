@@ -1,21 +1,21 @@
 //! Finding the kernel's state in memory.
 
 use crate::ram::{NotRam, Ram, word, words};
-use kernel_core::outline::{MAGIC, Outline};
+use kernel_core::dump_header::{DumpHeader, MAGIC};
 use kernel_core::vspace::asid::POOLS;
 use std::mem::offset_of;
 use std::ops::Range;
 
-/// Everything the kernel's image is aligned to, and its outline in it.
+/// Everything the kernel's image is aligned to, and its dump header in it.
 const STEP: usize = 8;
 const CHUNK: usize = 1 << 20;
-const WORDS: usize = size_of::<Outline>() / 8;
+const WORDS: usize = size_of::<DumpHeader>() / 8;
 
 const fn at(offset: usize) -> usize {
     offset / 8
 }
 
-/// Where the running kernel's outline is. It stays there as long as the machine runs.
+/// Where the running kernel's dump header is. It stays there as long as the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     physical: u64,
@@ -34,7 +34,7 @@ impl Place {
             let bytes = CHUNK.min((range.end - start) as usize);
             ram.read(start, &mut buffer[..bytes])?;
             for offset in (0..bytes).step_by(STEP) {
-                // The first word decides nearly always; an outline that crosses two chunks is looked at where it begins.
+                // The first word decides nearly always; an dump header that crosses two chunks is looked at where it begins.
                 if buffer.get(offset..offset + 8) == magic.get(..8) {
                     let place = Self {
                         physical: start + offset as u64,
@@ -48,44 +48,44 @@ impl Place {
         Ok(None)
     }
 
-    /// What the outline leads to now; none when it is not the running kernel's, or that has not started its first thread.
+    /// What the dump header leads to now; none when it is not the running kernel's, or that has not started its first thread.
     ///
     /// # Errors
     /// [`NotRam`]: the memory is shorter than it says.
     pub fn anchor(self, ram: &dyn Ram) -> Result<Option<Anchor>, NotRam> {
-        let Ok(outline) = words(ram, self.physical, WORDS) else {
+        let Ok(header) = words(ram, self.physical, WORDS) else {
             return Ok(None);
         };
-        let field = |offset: usize| outline[at(offset)];
-        if outline[..MAGIC.len()] != MAGIC {
+        let field = |offset: usize| header[at(offset)];
+        if header[..MAGIC.len()] != MAGIC {
             return Ok(None);
         }
-        let start = field(offset_of!(Outline, image_start));
-        let image = start..field(offset_of!(Outline, image_end));
-        let this = field(offset_of!(Outline, this));
+        let start = field(offset_of!(DumpHeader, image_start));
+        let image = start..field(offset_of!(DumpHeader, image_end));
+        let this = field(offset_of!(DumpHeader, this));
         if !image.contains(&this) || self.physical < this - start {
             return Ok(None);
         }
         let mut anchor = Anchor {
             image_physical: self.physical - (this - start),
             image,
-            window: field(offset_of!(Outline, window)),
+            window: field(offset_of!(DumpHeader, window)),
             root_thread: 0,
             pools: Vec::new(),
         };
         // Only in the image that runs has the kernel noted where it is.
-        let noted = anchor.physical(field(offset_of!(Outline, image_physical)));
+        let noted = anchor.physical(field(offset_of!(DumpHeader, image_physical)));
         if word(ram, noted) != Ok(anchor.image_physical) {
             return Ok(None);
         }
         anchor.root_thread = word(
             ram,
-            anchor.physical(field(offset_of!(Outline, root_thread))),
+            anchor.physical(field(offset_of!(DumpHeader, root_thread))),
         )?;
         if anchor.root_thread == 0 {
             return Ok(None);
         }
-        let pools = anchor.physical(field(offset_of!(Outline, asid_pools)));
+        let pools = anchor.physical(field(offset_of!(DumpHeader, asid_pools)));
         anchor.pools = words(ram, pools, POOLS)?;
         Ok(Some(anchor))
     }

@@ -11,19 +11,19 @@ use testbed::{Env, ThreadSpec, pmu, set_receive_slot};
 
 /// The tests of this module.
 pub const TESTS: &[Test] = &[
-    ("stretch_deep_cnodes", deep_cnodes),
-    ("stretch_message_from_deep_cnodes", deep_message),
-    ("stretch_endpoint_deleted", endpoint_deleted),
-    ("stretch_badged_sends_cancelled", badge_cancelled),
-    ("stretch_notification_deleted", notification_deleted),
-    ("stretch_threads_revoked", threads_revoked),
-    ("stretch_budgets_due_at_once", budgets_due),
-    ("stretch_512_frames_revoked", frames_revoked),
-    ("stretch_vspace_deleted", vspace_deleted),
-    ("stretch_asid_pool_deleted", asid_pool_deleted),
-    ("stretch_1_gib_retyped_and_cleaned", huge_frame),
-    ("stretch_cnode_of_4096_deleted", full_cnode),
-    ("stretch_retype_256", retype_256),
+    ("masked_time_deep_cnodes", deep_cnodes),
+    ("masked_time_message_from_deep_cnodes", deep_message),
+    ("masked_time_endpoint_deleted", endpoint_deleted),
+    ("masked_time_badged_sends_cancelled", badge_cancelled),
+    ("masked_time_notification_deleted", notification_deleted),
+    ("masked_time_threads_revoked", threads_revoked),
+    ("masked_time_budgets_due_at_once", budgets_due),
+    ("masked_time_512_frames_revoked", frames_revoked),
+    ("masked_time_vspace_deleted", vspace_deleted),
+    ("masked_time_asid_pool_deleted", asid_pool_deleted),
+    ("masked_time_1_gib_retyped_and_cleaned", huge_frame),
+    ("masked_time_cnode_of_4096_deleted", full_cnode),
+    ("masked_time_retype_256", retype_256),
 ];
 
 /// The most that one Retype makes.

@@ -1,4 +1,4 @@
-//! How long interrupts stay masked, in instructions: only with the feature `stretch`, which no shipped flavour has.
+//! How long interrupts stay masked, in instructions: only with the feature `masked-time`, which no shipped flavour has.
 //!
 //! A stretch begins when user level is left and ends when it is resumed, or at a preemption point that finds no interrupt
 //! waiting: one that came in between would have been found there. After a preemption point that finds one, the way back to user
@@ -14,7 +14,7 @@ use core::cell::Cell;
 use kernel_core::object::Tcb;
 
 /// Whether this kernel measures; everything here is nothing otherwise.
-const ON: bool = cfg!(feature = "stretch");
+const ON: bool = cfg!(feature = "masked-time");
 /// Instructions before the first reading of the counter and after the last: the vectors' `save` and what calls the handler (30),
 /// `resume_user` (24), and the handler's own prologue and epilogue, at most six pairs of registers and the stack each (13).
 const OUTSIDE: u64 = 30 + 24 + 2 * 13;

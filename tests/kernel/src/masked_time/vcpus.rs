@@ -8,7 +8,7 @@ use testbed::Env;
 use testbed::guest::{Guest, instruction};
 
 /// The tests of this module.
-pub const TESTS: &[Test] = &[("stretch_vcpus_with_everything", everything)];
+pub const TESTS: &[Test] = &[("masked_time_vcpus_with_everything", everything)];
 
 /// Uses floating point in a loop for longer than a time slice, then an HVC:
 /// `mov x0, #3 << 20`, `msr cpacr_el1, x0`, `isb`, `mov x3, #0x98 << 16`, `fmov d0, x3`, `subs x3, x3, #1`, `b.ne` to the `fmov`.

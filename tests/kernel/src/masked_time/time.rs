@@ -10,9 +10,9 @@ use testbed::{Env, ThreadSpec, pmu};
 
 /// The tests of this module.
 pub const TESTS: &[Test] = &[
-    ("stretch_refills_of_a_full_ring", full_ring),
-    ("stretch_timeout_behind_400_senders", timeout),
-    ("stretch_every_other_badge_cancelled", every_other_badge),
+    ("masked_time_refills_of_a_full_ring", full_ring),
+    ("masked_time_timeout_behind_400_senders", timeout),
+    ("masked_time_every_other_badge_cancelled", every_other_badge),
 ];
 
 /// log2 of a scheduling context's bytes, and the refills that this has room for beside the two of every one.
