@@ -1,7 +1,9 @@
 //! The shape of the house: which way imports lead, inside the kernel core and between crates.
 
+use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// The floors of the kernel core, from the ground up: a file imports from its own floor and from those below.
 const FLOORS: [&[&str]; 8] = [
@@ -292,6 +294,50 @@ fn crates_depend_one_way() {
         for other in needed {
             if layer(other).is_none_or(|layer| layer >= own) {
                 faults.push(format!("{name} depends on {other}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Where threads of the system are made or changed.
+const MAKES_THREADS: [&str; 8] = [
+    "components/root-task/src",
+    "components/rt/src",
+    "components/console/src",
+    "components/timer/src",
+    "components/vmm/src",
+    "memory-server/core/src",
+    "memory-server/server/src",
+    "balancer/server/src",
+];
+
+/// A number that is given to a priority, in a line of code.
+fn gives_a_priority(line: &str) -> bool {
+    static PATTERN: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)(priority(_\w+)?(: u64)?\s*[:=]|set_priority\([^,]*,)\s*\d")
+            .expect("a pattern")
+    });
+    let code = line.split("//").next().unwrap_or_default();
+    PATTERN.is_match(code)
+}
+
+#[test]
+fn priorities_stand_in_one_table() {
+    assert!(gives_a_priority("const IDLE_PRIORITY: u64 = 50;"));
+    assert!(gives_a_priority("    priority: 241,"));
+    assert!(gives_a_priority("tcb.set_priority(authority, 120)?;"));
+    assert!(!gives_a_priority("priority: schedule::VCPU.priority,"));
+    assert!(!gives_a_priority("// priority: 7"));
+    let mut faults = Vec::new();
+    for directory in MAKES_THREADS {
+        let below = root().join(directory);
+        let mut sources = Sources::new();
+        collect(&below, &below, &mut sources);
+        assert!(!sources.is_empty(), "{directory}");
+        for (name, text) in &sources {
+            for line in text.lines().filter(|line| gives_a_priority(line)) {
+                faults.push(format!("{directory}/{name}: {}", line.trim()));
             }
         }
     }

@@ -21,6 +21,7 @@ pub mod console;
 pub mod layout;
 pub mod management;
 pub mod memory;
+pub mod schedule;
 pub mod slots;
 pub mod startup;
 pub mod supervisor;

@@ -343,12 +343,19 @@ pub fn make_tcb(
     let tcb = Tcb::new(source.make(ObjectType::Tcb, 0)?);
     let context = SchedContext::new(source.make(ObjectType::SchedContext, SCHED_CONTEXT_BITS)?);
     SchedControl::new(SCHED_CONTROL)
-        .configure(context, thread.budget_us, thread.period_us, 0, 0, 0)
+        .configure(
+            context,
+            thread.share.budget_us,
+            thread.share.period_us,
+            0,
+            0,
+            0,
+        )
         .doing("configuring a scheduling context")?;
     tcb.set_sched_params(&SchedParams {
         authority: Tcb::new(init_slot::TCB),
         mcp: thread.mcp,
-        priority: thread.priority,
+        priority: thread.share.priority,
         sched_context: Some(context),
         fault_endpoint,
     })

@@ -12,6 +12,7 @@ use protocol::badge::{Client, signal};
 use protocol::balancer::Settings;
 use protocol::bundle::MAX_FILES;
 use protocol::layout::{GUEST_WINDOW_VADDR, ipa};
+use protocol::schedule;
 use protocol::slots;
 use protocol::startup::{Gic, RngSeed, Role, Startup};
 use protocol::system::Guest;
@@ -109,10 +110,8 @@ impl Living {
 
 const VCPU: Thread = Thread {
     name: "vcpu",
-    priority: manifest::VCPU_PRIORITY,
+    share: schedule::VCPU,
     mcp: 0,
-    budget_us: manifest::VCPU_SLICE_US,
-    period_us: manifest::VCPU_SLICE_US,
     stack_pages: 0,
 };
 
@@ -284,7 +283,7 @@ fn window_faults(private: &mut Private, vmm: &Built) -> Result<(), Failure> {
         .mint_to(slot(faults), CALL, 1)
         .doing("minting a window's fault endpoint")?;
     let main_thread = manifest::VMM.threads.first();
-    let (priority, mcp) = main_thread.map_or((0, 0), |thread| (thread.priority, thread.mcp));
+    let (priority, mcp) = main_thread.map_or((0, 0), |thread| (thread.share.priority, thread.mcp));
     main.tcb
         .set_sched_params(&cap::SchedParams {
             authority: Tcb::new(sel4_sys::init_slot::TCB),

@@ -1,39 +1,20 @@
 //! Who the components are: their threads, their priorities, and whom they may call. The book's page
 //! `concepts.md` has the same as a table of who may hold what.
-//!
-//! Priorities: the supervisor above all (it must be able to stop anybody), the timer (wakes others in time), the memory
-//! server, the balancer, the console, the VMMs and the guests' vCPUs as equals, and below them the memory server's cleaner
-//! while nobody waits for it. A server is above its clients, so a call to it is never delayed by another client. A VMM is
-//! not above vCPUs: what it does, it does for its own guest, and the other guests' vCPUs take turns with it. Its slice is
-//! as long as a vCPU's, so a guest that makes its VMM work pays for that with its own turns.
+//! Their priorities and budgets are those of [`protocol::schedule`].
 
 use protocol::badge::Client;
+use protocol::schedule::{self, Share};
 use protocol::slots;
-
-/// The supervisor's priority.
-pub const SUPERVISOR_PRIORITY: u64 = 250;
-/// Priority of the supervisor's speaker thread: below the console, to which it speaks.
-pub const SPEAKER_PRIORITY: u64 = 170;
-/// A vCPU's priority.
-pub const VCPU_PRIORITY: u64 = 100;
-/// A vCPU's time slice: budget and period are equal, so vCPUs take turns.
-pub const VCPU_SLICE_US: u64 = 5_000;
-/// Time slice of a thread that is limited by priority alone.
-const SLICE_US: u64 = 10_000;
 
 /// A thread of a component.
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
     /// For messages.
     pub name: &'static str,
-    /// Its priority.
-    pub priority: u64,
+    /// When it runs.
+    pub share: Share,
     /// The highest priority that it may give.
     pub mcp: u64,
-    /// Microseconds of processor time in each period.
-    pub budget_us: u64,
-    /// Microseconds.
-    pub period_us: u64,
     /// Pages of its stack.
     pub stack_pages: u64,
 }
@@ -102,45 +83,29 @@ pub struct Component {
     pub own: Own,
 }
 
-const fn server(priority: u64) -> Thread {
+const fn server(share: Share) -> Thread {
     Thread {
         name: "main",
-        priority,
-        mcp: priority,
-        budget_us: SLICE_US,
-        period_us: SLICE_US,
+        share,
+        mcp: share.priority,
         stack_pages: 16,
     }
 }
 
-const fn helper(name: &'static str, priority: u64) -> Thread {
+const fn helper(name: &'static str, share: Share) -> Thread {
     Thread {
         name,
-        priority,
+        share,
         mcp: 0,
-        budget_us: SLICE_US,
-        period_us: SLICE_US,
         stack_pages: 4,
     }
 }
-
-/// The timer's alarm thread yields for ever: its context must have a period in which it does not run. The timer sets
-/// another one with the first alarm. What it overruns (on an emulator whose host is busy that can be milliseconds) is charged a
-/// period for each budget's worth, so the budget is not small.
-const ALARM: Thread = Thread {
-    name: "alarm",
-    priority: 241,
-    mcp: 0,
-    budget_us: 750_000,
-    period_us: 1_000_000,
-    stack_pages: 4,
-};
 
 /// The timer: main and alarm thread.
 pub const TIMER: Component = Component {
     client: Client::Timer,
     radix: slots::timer::RADIX,
-    threads: &[server(240), ALARM],
+    threads: &[server(schedule::TIMER), helper("alarm", schedule::ALARM)],
     calls: &[Service::Console],
     own: Own::Nothing,
 };
@@ -149,7 +114,10 @@ pub const TIMER: Component = Component {
 pub const MEMORY_SERVER: Component = Component {
     client: Client::MemoryServer,
     radix: slots::memory::RADIX,
-    threads: &[server(200), helper("cleaner", 50)],
+    threads: &[
+        server(schedule::MEMORY_SERVER),
+        helper("cleaner", schedule::CLEANER),
+    ],
     calls: &[Service::Console],
     own: Own::CNode,
 };
@@ -158,21 +126,16 @@ pub const MEMORY_SERVER: Component = Component {
 pub const BALANCER: Component = Component {
     client: Client::Balancer,
     radix: slots::balancer::RADIX,
-    threads: &[server(190)],
+    threads: &[server(schedule::BALANCER)],
     calls: &[Service::Console, Service::Memory, Service::Timer],
     own: Own::Nothing,
 };
 
-/// The serial / management server. What guests write makes it work, above all of them: it has a fifth of the processor at
-/// most, which is about two megabytes of output a second.
+/// The serial / management server.
 pub const CONSOLE: Component = Component {
     client: Client::Console,
     radix: slots::console::RADIX,
-    threads: &[Thread {
-        budget_us: 2_000,
-        period_us: 10_000,
-        ..server(180)
-    }],
+    threads: &[server(schedule::CONSOLE)],
     calls: &[Service::Memory, Service::Balancer, Service::Supervisor],
     own: Own::Nothing,
 };
@@ -182,27 +145,23 @@ pub const VMM: Component = Component {
     client: Client::Vmm(protocol::units::GuestId(0)),
     radix: slots::vmm::RADIX,
     threads: &[
-        Thread {
-            budget_us: VCPU_SLICE_US,
-            period_us: VCPU_SLICE_US,
-            ..server(VCPU_PRIORITY)
-        },
-        helper("faults", VCPU_PRIORITY + 1),
+        server(schedule::VMM),
+        helper("faults", schedule::VMM_FAULTS),
     ],
     calls: &Service::ALL,
     own: Own::CNodeAndVSpace,
 };
 
-/// The root task's thread that passes on what its others say (priority below the console, to which it speaks).
+/// The root task's thread that passes on what its others say.
 pub const SPEAKER: Thread = Thread {
     stack_pages: 8,
-    ..helper("speaker", SPEAKER_PRIORITY)
+    ..helper("speaker", schedule::SPEAKER)
 };
 
-/// The root task's thread that hears of faults, above all others.
+/// The root task's thread that hears of faults.
 pub const WATCHER: Thread = Thread {
     stack_pages: 8,
-    ..helper("watcher", SUPERVISOR_PRIORITY + 1)
+    ..helper("watcher", schedule::WATCHER)
 };
 
 /// The components that always run, in the order in which they are started: a server before those that call it at once.
@@ -223,9 +182,9 @@ mod tests {
             Service::Memory => &MEMORY_SERVER,
             Service::Balancer => &BALANCER,
             Service::Timer => &TIMER,
-            Service::Supervisor => return SUPERVISOR_PRIORITY,
+            Service::Supervisor => return schedule::SUPERVISOR.priority,
         };
-        component.threads[0].priority
+        component.threads[0].share.priority
     }
 
     #[test]
@@ -233,8 +192,7 @@ mod tests {
         for component in all() {
             assert!(component.threads.len() <= rt::MAX_THREADS);
             for thread in component.threads {
-                assert!(thread.priority < SUPERVISOR_PRIORITY && thread.mcp <= 255);
-                assert!(0 < thread.budget_us && thread.budget_us <= thread.period_us);
+                assert!(thread.share.priority < schedule::SUPERVISOR.priority && thread.mcp <= 255);
                 // The stack's lowest page stays unmapped.
                 assert!((thread.stack_pages + 1) * 4096 <= STACK_STRIDE);
             }
@@ -249,7 +207,7 @@ mod tests {
         // Calls go up: whoever answers runs before whoever asks.
         for component in all() {
             for service in component.calls {
-                let up = main_priority(*service) > component.threads[0].priority;
+                let up = main_priority(*service) > component.threads[0].share.priority;
                 assert!(up || *service == Service::Console, "{:?}", component.client);
             }
         }

@@ -20,15 +20,14 @@ use heapless::Vec;
 use protocol::badge::{Client, signal};
 use protocol::bundle::Header;
 use protocol::layout::{DEVICE_VADDR, IPC_BUFFERS_VADDR, STACK_STRIDE, STACKS_VADDR};
+use protocol::schedule;
 use protocol::slots;
 use protocol::startup::{Role, Startup};
 use protocol::units::{MAX_GUESTS, PIECE_BITS};
 use root_task::board::{self, Board};
 use root_task::bundle;
 use root_task::image::{Image, PAGE};
-use root_task::manifest::{
-    self, Component, SPEAKER, SUPERVISOR_PRIORITY, Service, Thread, WATCHER,
-};
+use root_task::manifest::{self, Component, SPEAKER, Service, Thread, WATCHER};
 use root_task::seeds::Seeds;
 use root_task::size::{self, Headroom, VmmImage};
 use rt::root::Boot;
@@ -85,7 +84,7 @@ pub fn start(boot: Boot) -> Result<Supervisor<'static>, Failure> {
         .bind_notification(Notification::new(servers.supervisor.notification))
         .doing("binding the supervisor's notification")?;
     root_tcb
-        .set_priority(root_tcb, SUPERVISOR_PRIORITY)
+        .set_priority(root_tcb, schedule::SUPERVISOR.priority)
         .doing("setting the supervisor's priority")?;
     always.resume()?;
     Ok(Supervisor::new(

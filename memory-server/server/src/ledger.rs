@@ -3,13 +3,9 @@
 use crate::ledger_slot;
 use cap::{CNode, CapRights, Error, Notification, ObjectType, Reply, Slot, Tcb, Untyped, own_slot};
 use memory_server_core::{CleanerPace, Kernel, KernelError, Place, Presence};
+use protocol::schedule;
 use protocol::slots::memory as slots;
 use protocol::units::{GuestId, PieceId, Pieces};
-
-/// The cleaner's priority when it may wait for everybody else.
-const IDLE_PRIORITY: u64 = 50;
-/// The cleaner's priority when somebody waits for it: above guests, below every VMM and server.
-const HURRIED_PRIORITY: u64 = 120;
 
 /// Whether the outgoing slot holds a copy of an earlier grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +112,8 @@ impl Kernel for Ledger {
 
     fn pace_cleaner(&mut self, pace: CleanerPace) {
         let priority = match pace {
-            CleanerPace::Idle => IDLE_PRIORITY,
-            CleanerPace::Hurried => HURRIED_PRIORITY,
+            CleanerPace::Idle => schedule::CLEANER.priority,
+            CleanerPace::Hurried => schedule::CLEANER_HURRIED.priority,
         };
         let authority = Tcb::new(slots::AUTHORITY);
         if let Err(error) = Tcb::new(slots::CLEANER_TCB).set_priority(authority, priority) {
