@@ -1,5 +1,7 @@
 //! The interrupt controller: which interrupt came, masking, and the registers of the virtual interface that a vCPU has.
 
+#[cfg(test)]
+pub mod tests;
 mod v2;
 mod v3;
 

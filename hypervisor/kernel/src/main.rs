@@ -22,9 +22,13 @@ mod dump_header;
 mod el2;
 #[cfg(target_os = "none")]
 mod entry;
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+use fakes::{mmio, regs, tables};
 #[cfg(target_os = "none")]
 mod fpu;
-#[cfg(target_os = "none")]
+#[cfg(any(target_os = "none", test))]
 mod gic;
 #[cfg(target_os = "none")]
 mod masked_time;
@@ -36,11 +40,15 @@ mod mmio;
 mod regs;
 #[cfg(target_os = "none")]
 mod start;
+#[cfg(any(target_os = "none", test))]
+mod syndrome;
 #[cfg(target_os = "none")]
 mod tables;
 #[cfg(target_os = "none")]
 mod trap;
-#[cfg(target_os = "none")]
+#[cfg(test)]
+mod vcpu_tests;
+#[cfg(any(target_os = "none", test))]
 mod vcpus;
 
 #[cfg(all(target_os = "none", feature = "debug"))]

@@ -30,7 +30,7 @@ pub enum Entry {
     Exception = 3,
 }
 
-struct Stretch {
+struct MaskedTime {
     /// PMCCNTR_EL0 where the stretch at hand began.
     began: Cell<u64>,
     /// PMCCNTR_EL0 when user level was last resumed.
@@ -41,7 +41,7 @@ struct Stretch {
     longest: Cell<u64>,
 }
 
-static STRETCH: Global<Stretch> = Global::new(Stretch {
+static MASKED_TIME: Global<MaskedTime> = Global::new(MaskedTime {
     began: Cell::new(0),
     resumed: Cell::new(0),
     cause: Cell::new(0),
@@ -53,7 +53,7 @@ static STRETCH: Global<Stretch> = Global::new(Stretch {
 pub fn begin(entry: Entry, number: u64, current: Option<&Tcb>) {
     if ON {
         let now = regs::pmccntr_el0();
-        let s = STRETCH.get();
+        let s = MASKED_TIME.get();
         if now < s.resumed.get() {
             s.longest.set(0);
         }
@@ -77,7 +77,7 @@ pub fn looked(waiting: bool) {
     if ON && !waiting {
         let now = regs::pmccntr_el0();
         note(now);
-        STRETCH.get().began.set(now);
+        MASKED_TIME.get().began.set(now);
     }
 }
 
@@ -95,7 +95,7 @@ pub fn end(native: bool) {
     if ON {
         let now = regs::pmccntr_el0();
         note(now);
-        let s = STRETCH.get();
+        let s = MASKED_TIME.get();
         s.resumed.set(now);
         if native {
             regs::write_tpidrro_el0(s.longest.get());
@@ -105,7 +105,7 @@ pub fn end(native: bool) {
 
 #[inline(always)]
 fn note(now: u64) {
-    let s = STRETCH.get();
+    let s = MASKED_TIME.get();
     let instructions = now.wrapping_sub(s.began.get()).wrapping_add(OUTSIDE);
     if instructions > s.longest.get() & 0xffff_ffff {
         s.longest.set(s.cause.get() | instructions.min(0xffff_ffff));

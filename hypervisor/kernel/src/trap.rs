@@ -1,4 +1,4 @@
-//! What came from user level, and what to do about it (ESR_EL2: Arm ARM D19.2.39).
+//! What came from user level, and what to do about it ([`syndrome`] says what an exception is).
 
 use crate::cell::Global;
 use crate::el2::El2;
@@ -6,29 +6,13 @@ use crate::entry;
 use crate::gic::{MAINTENANCE_IRQ, SPURIOUS, TIMER_IRQ, VTIMER_IRQ};
 use crate::masked_time::{self, Entry};
 use crate::regs::{self, guest};
+use crate::syndrome::{self, Mode, Trap};
 use kernel_core::object::Tcb;
-use kernel_core::run::fault::Access;
 use kernel_core::state::kernel::Kernel;
 
 /// The kernel.
 pub static KERNEL: Global<Kernel<El2>> = Global::new(Kernel::new(El2::new()));
 
-/// Exception classes.
-mod class {
-    pub const FLOATING_POINT: u64 = 0x07;
-    pub const HVC64: u64 = 0x16;
-    pub const SYSTEM_REGISTER: u64 = 0x18;
-    pub const INSTRUCTION_ABORT: u64 = 0x20;
-    pub const DATA_ABORT: u64 = 0x24;
-}
-
-/// An unknown reason, with a 32-bit instruction: the one exception that is a user exception.
-const UNKNOWN_REASON: u64 = 0x0200_0000;
-/// ISS of aborts: the fault happened on a stage 1 walk.
-const S1PTW: u64 = 1 << 7;
-/// ISS of aborts: kind of fault in the status code, without its level.
-const STATUS_KIND: u64 = 0x3c;
-const STATUS_PERMISSION: u64 = 0x0c;
 /// PAR_EL1: the translation failed.
 const PAR_FAILED: u64 = 1;
 
@@ -108,16 +92,18 @@ pub extern "C" fn lower_sync(esr: u64) -> u64 {
     let Some(tcb) = k.current.get() else {
         return next(k);
     };
-    match esr >> 26 & 0x3f {
-        class::INSTRUCTION_ABORT => k.handle_vm_fault(fault_address(k, esr), esr, Access::Fetch),
-        class::DATA_ABORT => k.handle_vm_fault(fault_address(k, esr), esr, Access::Data),
-        class::HVC64 => k.handle_unknown_syscall(number(&tcb)),
-        class::FLOATING_POINT if k.arch.fpu.take(tcb) => {}
-        class::SYSTEM_REGISTER if k.arch.vcpus.is_active() && is_debug_or_monitor(esr) => {
-            ignore_register(&tcb, esr)
-        }
-        _ if esr == UNKNOWN_REASON && !k.arch.vcpus.is_active() => k.handle_user_exception(esr, 0),
-        _ => k.handle_vcpu_fault(esr),
+    let mode = if k.arch.vcpus.is_active() {
+        Mode::Guest
+    } else {
+        Mode::Native
+    };
+    match syndrome::decode(esr, mode) {
+        Trap::Memory(access) => k.handle_vm_fault(fault_address(k, esr), esr, access),
+        Trap::HypervisorCall => k.handle_unknown_syscall(number(&tcb)),
+        Trap::FloatingPoint if k.arch.fpu.take(tcb) => {}
+        Trap::Ignored => ignore_register(&tcb, esr),
+        Trap::User => k.handle_user_exception(esr, 0),
+        Trap::FloatingPoint | Trap::Other => k.handle_vcpu_fault(esr),
     }
     next(k)
 }
@@ -136,8 +122,8 @@ fn fault_address(k: &Kernel<El2>, esr: u64) -> u64 {
         // Stage 1 is off: both are the same, and every fault reports this one.
         return virtual_address;
     }
-    // HPFAR_EL2 is not valid for a permission fault outside of a stage 1 walk (D19.2.61): translate again.
-    if esr & STATUS_KIND == STATUS_PERMISSION && esr & S1PTW == 0 {
+    if syndrome::lacks_address(esr) {
+        // Translate again.
         let saved = guest::par_el1::read();
         regs::translate_stage1(virtual_address);
         let result = guest::par_el1::read();
@@ -149,19 +135,9 @@ fn fault_address(k: &Kernel<El2>, esr: u64) -> u64 {
     (regs::hpfar_el2() & 0x0fff_ffff_fff0) << 8 | (virtual_address & 0xfff)
 }
 
-/// Whether a trapped register access is to the debug registers (op0 2) or the performance monitors (op0 3, CRn 9 with CRm 12
-/// to 14, CRn 14 with CRm 8 to 15).
-const fn is_debug_or_monitor(esr: u64) -> bool {
-    let (op0, crn, crm) = (esr >> 20 & 3, esr >> 10 & 0xf, esr >> 1 & 0xf);
-    op0 == 2 || op0 == 3 && (crn == 9 && crm >= 12 && crm <= 14 || crn == 14 && crm >= 8)
-}
-
 /// A read gives zero, a write has no effect, the guest goes on behind it.
 fn ignore_register(tcb: &Tcb, esr: u64) {
-    let register = (esr >> 5 & 0x1f) as usize;
-    if esr & 1 == 1
-        && let Some(x) = tcb.context.x.get(register)
-    {
+    if let Some(x) = syndrome::read_into(esr).and_then(|register| tcb.context.x.get(register)) {
         x.set(0);
     }
     let pc = &tcb.context.pc;
