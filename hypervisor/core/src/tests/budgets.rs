@@ -41,15 +41,15 @@ fn threads_that_call_each_other_take_turns_with_their_equals() {
     pause(&s);
     let mut ran = [0usize; 3];
     let mut serves = false;
-    let pieces = steps(3000);
+    let pieces = 330;
     for _ in 0..pieces {
         let current = s.current().unwrap();
         let runs = |thread: Thread| current == thread.tcb;
         for (count, thread) in ran.iter_mut().zip([client, server, other]) {
             *count += usize::from(runs(thread));
         }
-        // A hundredth of a slice.
-        s.pass(us(10));
+        // What is left of a slice after eleven of these is below the least budget: it ends as its thread blocks.
+        s.pass(us(90));
         if s.current() != Some(current) {
             continue;
         }
