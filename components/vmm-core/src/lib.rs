@@ -19,7 +19,6 @@ pub mod fdt;
 pub mod follow;
 pub mod gic;
 pub mod image;
-pub mod lz4;
 pub mod machine;
 pub mod pieces;
 pub mod psci;

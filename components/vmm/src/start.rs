@@ -6,6 +6,7 @@
 use crate::host::{Outside, window_frame};
 use cap::{After, CacheOperation, Notification, Tcb, VcpuReg};
 use core::fmt;
+use lz4_flex::block::DecompressError;
 use protocol::bundle::Packing;
 use protocol::layout::ipa;
 use protocol::memory::Refusal;
@@ -16,7 +17,6 @@ use rt::guarded::Staging;
 use rt::window::store;
 use vmm_core::fdt::TreeError;
 use vmm_core::image::{self, LoadError, TREE_BYTES};
-use vmm_core::lz4::{self, Damaged};
 use vmm_core::machine::{Machine, VIRTIO_DEVICES};
 use vmm_core::ram::AccessError;
 use vmm_core::tree;
@@ -29,7 +29,7 @@ pub enum StartError {
     /// Kernel and initrd do not fit, or the kernel is none.
     Load(LoadError),
     /// A file of the store is damaged.
-    Damaged(Damaged),
+    Damaged(DecompressError),
     /// A file of the store is not where it should be, or not as long as said.
     Store(StoreFile),
     /// The device tree is larger than its room.
@@ -47,7 +47,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Memory(refusal) => write!(f, "no startup memory: {refusal:?}"),
             Self::Load(error) => write!(f, "the kernel cannot be loaded: {error:?}"),
-            Self::Damaged(error) => write!(f, "a packed file is damaged at byte {}", error.at),
+            Self::Damaged(error) => write!(f, "a packed file is damaged: {error}"),
             Self::Store(file) => write!(f, "a file is not in the store: {file:?}"),
             Self::Tree => write!(f, "the device tree is too large"),
             Self::Window(error) => write!(f, "the guest's memory is not there: {error:?}"),
@@ -63,8 +63,8 @@ impl From<LoadError> for StartError {
     }
 }
 
-impl From<Damaged> for StartError {
-    fn from(error: Damaged) -> Self {
+impl From<DecompressError> for StartError {
+    fn from(error: DecompressError) -> Self {
         Self::Damaged(error)
     }
 }
@@ -188,7 +188,7 @@ fn unpack(file: &StoreFile, out: &mut [u8]) -> Result<(), StartError> {
             out.copy_from_slice(packed);
         }
         Packing::Lz4 => {
-            if lz4::unpack(packed, out)? != out.len() {
+            if lz4_flex::block::decompress_into(packed, out)? != out.len() {
                 return Err(StartError::Store(*file));
             }
         }
