@@ -153,3 +153,24 @@ fn pages_that_comments_cite_are_there() {
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
+
+/// What the editor checks for the machine is what CI lints for it.
+#[test]
+fn the_editors_packages_are_those_of_ci() {
+    let script = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    let list = script.split("MACHINE_PACKAGES=(").nth(1).unwrap();
+    let packages: Vec<&str> = list.split(')').next().unwrap().split_whitespace().collect();
+    assert!(packages.len() > 10, "{packages:?}");
+    let text = std::fs::read_to_string(root().join("ballast-machine.code-workspace")).unwrap();
+    let settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let command = settings["settings"]["rust-analyzer.check.overrideCommand"]
+        .as_array()
+        .unwrap();
+    let words: Vec<&str> = command.iter().filter_map(|word| word.as_str()).collect();
+    let checked: Vec<&str> = words
+        .windows(2)
+        .filter(|pair| pair[0] == "--package")
+        .map(|pair| pair[1])
+        .collect();
+    assert_eq!(checked, packages);
+}
