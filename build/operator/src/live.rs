@@ -14,7 +14,7 @@ use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph};
 use ratatui::{DefaultTerminal, Frame};
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::time::Duration;
 
 /// Messages kept for the lower part of the screen.
@@ -258,6 +258,10 @@ impl View for Live {
         if let Some(snapshot) = latest {
             self.screen.update(snapshot);
             self.dirty = true;
+        }
+        // A terminal that went away (a closed window, a lost connection) has events without end and none that can be read.
+        if !std::io::stdin().is_terminal() {
+            return Ok(Flow::Quit);
         }
         while event::poll(Duration::ZERO)? {
             let Event::Key(key) = event::read()? else {
